@@ -6,9 +6,11 @@ from typing import Any
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.transforms import storage
+from beamlabel.transforms.rows import schema
 from beamlabel.transforms.shapes import (
     COUNT,
     DATE,
+    DIGITS,
     FILE_RECORD,
     FLAG,
     NUMBER,
@@ -16,7 +18,9 @@ from beamlabel.transforms.shapes import (
     SECONDS,
     TEXT,
     UNIT_RECORD,
+    UTF8,
     ShapeError,
+    all_of,
     check,
     each,
     optional,
@@ -39,15 +43,18 @@ _OPTIONS = {
     "skip_labeled?": optional([TEXT]),
     "run_date?": optional(TEXT),
 }
+_METADATA = all_of(
+    each(UTF8), {f"{name}?": DIGITS for name in (schema.NUM_CLASSES, schema.EMBEDDING_DIM, schema.TOP_K)}
+)
 _OF_JOB: dict[str, Any] = {
-    "run_id": TEXT,
-    "plan_id": TEXT,
-    "module": {"fingerprint": TEXT},
+    "run_id": UTF8,
+    "plan_id": UTF8,
+    "module": {"fingerprint": UTF8},
     "preprocessing?": OBJECT,
-    "metadata": each(TEXT),
+    "metadata": _METADATA,
     "labeled_at?": optional(COUNT),
     "options": _OPTIONS,
-    "kept_columns?": each(TEXT),
+    "kept_columns?": each(UTF8),
     "input_files": [{"path": TEXT, "format": TEXT, "size?": optional(COUNT), "version?": optional(TEXT)}],
     "versions?": each(TEXT),
     "retried_failures?": COUNT,
