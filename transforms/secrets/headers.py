@@ -7,7 +7,7 @@ import re
 from beamlabel.transforms.secrets.names import FILE_ENDINGS
 
 _MENTIONED = re.compile(
-    "(?i)authorization|bearer|basic|cookie|api-key|[_-]token|x-[a-z-]*(?:key|secret|auth)"
+    "(?i)authorization|bearer|basic|cookie|api-key|[_-]token|x-[a-z-]{0,40}(?:key|secret|auth)"
 )
 # After a name: `: `, `=`, `', b'` or `": "`.
 _IS = r"[\"']?\s*[:=,]\s*b?[\"']?"
@@ -18,7 +18,7 @@ _NAMED = re.compile(
     rf"(?i)\b((?:proxy-)?authorization{_IS})"
     rf"(?:(?:(?:bearer|basic|token|digest|negotiate|apikey|oauth|sharedkey(?:lite)?|hawk|signature)"
     rf"|[\w-]+(?=\s+\S*\d))\s+(?:{_PAIRS}|{_WORD})|{_WORD})"
-    rf"|\b((?:x-(?:[a-z]+-)*(?:key|token|secret|auth|signature)|api-key|private-token){_IS}){_WORD}"
+    rf"|\b((?:x-(?:[a-z]{{1,20}}-){{0,5}}(?:key|token|secret|auth|signature)|api-key|private-token){_IS}){_WORD}"
     rf"|\b((?:set-)?cookie{_IS})[\w-]+=[^\n\"']+"
 )
 # A scheme without the name of its header.
