@@ -83,6 +83,12 @@ COUNT = Kind("a whole number from 0", lambda value: type(value) is int and 0 <= 
 NUMBER = Kind("a number", lambda value: type(value) in (int, float) and -1e300 < value < 1e300)
 SECONDS = Kind("seconds since 1970", lambda value: _is_number(value) and 0 <= value <= _LAST_SECOND)
 DATE = Kind("a date with its time zone", _is_date)
+ENGINES = Kind(
+    "engines and precisions",
+    lambda value: (
+        isinstance(value, str) and re.fullmatch(r"[^\s,]+ [^\s,]+(?:, [^\s,]+ [^\s,]+)*", value) is not None
+    ),
+)
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 ANYTHING = Kind("anything", lambda _: True)
 
@@ -93,7 +99,7 @@ FILE_RECORD = {
     "rows": COUNT,
     "bytes": COUNT,
     "sha256": TEXT,
-    "computed_by?": optional(TEXT),
+    "computed_by?": optional(ENGINES),
     "started_at?": optional(SECONDS),
     "finished_at?": optional(SECONDS),
 }

@@ -225,7 +225,8 @@ def timeline(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     The images of a unit are spread evenly from the time its sink saw the first to the time it saw the last. None
     if the manifest's files have no times.
     """
-    start, end = (_seconds(manifest[name]) for name in ("started_at", "committed_at"))
+    start = _seconds(manifest["started_at"])
+    end = max(_seconds(manifest["committed_at"]), start)  # a clock may be set back
     bins = max(1, min(_MAX_BINS, int((end - start) / _MIN_BIN_SECONDS)))
     width = max(end - start, 1e-3) / bins
     counts, before, known = [0.0] * bins, 0, False
