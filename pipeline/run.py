@@ -26,6 +26,7 @@ from beamlabel.pipeline.process.exit import (
     exit_process,
     set_up_logging,
 )
+from beamlabel.pipeline.process.scratch import own_scratch
 from beamlabel.pipeline.runners.import_beam import leave_out_connectors
 from beamlabel.transforms.row_batches import EMBEDDINGS
 from beamlabel.transforms.secrets.logs import get_logger
@@ -112,7 +113,7 @@ def _run(options: JobOptions, runner_args: list[str], started_at: float, cancell
     # From here on the directory has one name, however the user spelled it.
     options = dataclasses.replace(options, output=dataclasses.replace(options.output, output=output))
     check_kept()
-    with locked(output) as lock:
+    with own_scratch(), locked(output) as lock:
         return _run_locked(options, runner_args, started_at, cancelled, output, lock)
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.own_module.description import read_description
+from beamlabel.transforms.shapes import COUNT, NUMBER, each, optional, parse
 
 TRAINING = "_TRAINING.json"
 _SHOWN_NAMES = 5
 # Keys of the training record; the others list images.
 _TRAINING_FACTS = ("accuracy", "macro_f1", "facts")
+_PROPORTION = {"value": optional(NUMBER), "low": optional(NUMBER), "high": optional(NUMBER), "images": COUNT}
+_TRAINING_SHAPE = {"accuracy?": optional(each(_PROPORTION))}
 
 
 def own_facts(module: ResolvedModule) -> dict[str, Any] | None:
@@ -35,9 +37,9 @@ def _training(module: ResolvedModule) -> dict[str, Any] | None:
     try:
         if "://" in path and not storage.exists(path):
             return None
-        record = json.loads(storage.read_bytes(path) if remote else Path(path).read_bytes())
+        record = parse(storage.read_bytes(path) if remote else Path(path).read_bytes(), _TRAINING_SHAPE)
         return {name: record[name] for name in _TRAINING_FACTS if name in record}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         return None
 
 
@@ -72,7 +74,7 @@ def named_by(own: dict[str, Any] | None) -> str:
 
 
 def _proportion(found: dict[str, Any]) -> str:
-    if found.get("value") is None:
+    if None in (found["value"], found["low"], found["high"]):
         return "no images"
     value, low, high = (f"{100 * found[name]:.1f}" for name in ("value", "low", "high"))
     return f"accuracy {value} % ({low} to {high}) of {found['images']} images"

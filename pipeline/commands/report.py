@@ -61,6 +61,7 @@ def make_report(
     """
     # Arrow is slow to import, so --help does without it.
     from beamlabel.pipeline.output.manifest import parse_result
+    from beamlabel.pipeline.output.own_json import reading
     from beamlabel.pipeline.places.outputs import check_directory
     from beamlabel.pipeline.report.before import night_before
     from beamlabel.pipeline.report.data import kept_thumbnails, report_data
@@ -82,7 +83,8 @@ def make_report(
     if manifest is None:
         raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} was not written by beamlabel")
     path = storage.join(output, layout.REPORT)
-    data = report_data(manifest, published_summaries(output, manifest))
+    with reading(output):
+        data = report_data(manifest, published_summaries(output, manifest))
     data["before"] = night_before(output, manifest, data)
     thumbnails = kept_thumbnails(path, run_id=manifest["run_id"])
     lacking = [row for row in data["sample"] if row["ref_id"] not in thumbnails]

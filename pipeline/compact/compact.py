@@ -225,7 +225,9 @@ def _record(plan: _Plan, staging_dir: str, number: int, cut: Cut) -> UnitRecord:
     if there is not None:
         return there
     begin = time.monotonic()
-    metadata = {**plan.target.metadata, schema.PLAN_ID: plan.plan_id, schema.VERSION: __version__}
+    metadata = public_values(
+        {**plan.target.metadata, schema.PLAN_ID: plan.plan_id, schema.VERSION: __version__}
+    )
     record = stage_shard(plan.selection, plan.target, metadata, cut, staging_dir)
     _LOGGER.info(
         "Shard %d of %d: %d rows, %d failures, in %.1f s",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +14,13 @@ import xxhash
 from beamlabel.pipeline.current.outputs import Output
 from beamlabel.pipeline.earlier.rows import read_examples, version_1_identity
 from beamlabel.pipeline.earlier.wanted import LASTING
+from beamlabel.pipeline.output import own_json
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.times import iso_time, microseconds
+from beamlabel.transforms.shapes import parse
 
 _BATCH_ROWS = 16_384
 
@@ -132,7 +133,7 @@ def failures(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]
     unknown = dict.fromkeys(("source_bytes", "source_version", "content_hash"))
     with storage.open_input(output.path(str(file["name"]))) as lines:
         for line in lines:
-            found = json.loads(line)
+            found: dict[str, Any] = parse(line, own_json.OUTCOME)
             if "image_id" in found:
                 yield found if "failed_at" in found else found | began
                 continue
@@ -146,7 +147,7 @@ def touched(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]]
     began = {"seen_at": iso_time(output.time)}
     with storage.open_input(output.path(str(file["name"]))) as lines:
         for line in lines:
-            yield began | json.loads(line)
+            yield began | parse(line, own_json.UNCHANGED)
 
 
 def has_identity(there: pa.Schema) -> bool:

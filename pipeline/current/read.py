@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from beamlabel.pipeline.current.entries import failures, has_identity, touched
 from beamlabel.pipeline.current.select import Source
+from beamlabel.pipeline.output.own_json import rows_of
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.rows import schema
@@ -67,9 +68,9 @@ def examples(source: Source, is_wanted: np.ndarray) -> Iterator[bytes]:
 
 def wanted_failures(source: Source, is_wanted: np.ndarray) -> Iterator[dict[str, Any]]:
     """The wanted failures of a file."""
-    return itertools.compress(failures(source.output, source.file), is_wanted)
+    return itertools.compress(rows_of(source.path, failures(source.output, source.file)), is_wanted)
 
 
 def wanted_versions(source: Source, is_wanted: np.ndarray) -> Iterator[dict[str, Any]]:
     """The wanted lines of a file of images with a new version but the same content."""
-    return itertools.compress(touched(source.output, source.file), is_wanted)
+    return itertools.compress(rows_of(source.path, touched(source.output, source.file)), is_wanted)

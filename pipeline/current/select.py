@@ -27,6 +27,7 @@ from beamlabel.pipeline.current.entries import (
 )
 from beamlabel.pipeline.current.outputs import Output
 from beamlabel.pipeline.current.resolve import Fate, resolve
+from beamlabel.pipeline.output.own_json import DamagedError, rows_of
 
 _THREADS = 4
 _BUCKETS = 256
@@ -137,7 +138,7 @@ def _sources(
 
 def _check_count(source: Source, count: int) -> None:
     if count != source.file["rows"]:
-        raise ValueError(f"{source.path}: {count} rows, but its manifest lists {source.file['rows']}")
+        raise DamagedError(f"{source.path}: {count} rows, but its manifest lists {source.file['rows']}")
 
 
 def _mapped(path: Path, size: int) -> np.ndarray:
@@ -159,7 +160,7 @@ class _Reader:
         entries = row_entries(
             source.output, source.file, rank=self._rank[of], place=source.start, fits=source.fits
         )
-        _check_count(source, self._add(entries))
+        _check_count(source, self._add(rows_of(source.path, entries)))
 
     def failures(self, source: Source) -> None:
         """Reads a file of failures."""
@@ -171,19 +172,19 @@ class _Reader:
             place=source.start,
             fits=source.fits,
         )
-        _check_count(source, self._add(entries))
+        _check_count(source, self._add(rows_of(source.path, entries)))
 
     def touched(self, source: Source) -> None:
         """Reads a file of images with a new version but the same content."""
         rank = self._rank[id(source.output)]
-        _check_count(
-            source, self._add(touched_entries(source.output, source.file, rank=rank, place=source.start))
-        )
+        entries = touched_entries(source.output, source.file, rank=rank, place=source.start)
+        _check_count(source, self._add(rows_of(source.path, entries)))
 
     def tombstones(self, output: Output) -> None:
         """Reads the tombstones of an output."""
         for file in output.files("deleted"):
-            self._add(tombstone_entries(output, file, rank=self._rank[id(output)]))
+            entries = tombstone_entries(output, file, rank=self._rank[id(output)])
+            self._add(rows_of(output.path(str(file["name"])), entries))
 
     def _add(self, batches: Iterator[np.ndarray]) -> int:
         count = 0

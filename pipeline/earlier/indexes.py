@@ -24,6 +24,7 @@ from beamlabel.pipeline.earlier.told import told_events
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.manifest import dated
+from beamlabel.pipeline.output.own_json import rows_of
 from beamlabel.transforms.inputs.key_index import KEY_BYTES, KeyIndexWriter
 from beamlabel.transforms.inputs.selection import STATE
 from beamlabel.transforms.rows.feature_places import FEATURE_PLACE, EarlierShard
@@ -167,7 +168,8 @@ def _gather(earlier: EarlierOutputs, wanted: Wanted, writer: EventWriter) -> lis
 
     def gather(shard: tuple[int, Shard]) -> RowCounts:
         counts = RowCounts()
-        for events in row_events(shard[1], shard[0], wanted, counts, contents=contents):
+        read = row_events(shard[1], shard[0], wanted, counts, contents=contents)
+        for events in rows_of(shard[1].path, read):
             writer.add(events)
         return counts
 

@@ -14,6 +14,7 @@ from beamlabel.pipeline.earlier import events
 from beamlabel.pipeline.earlier.outputs import EarlierOutputs
 from beamlabel.pipeline.earlier.wanted import LASTING, Wanted
 from beamlabel.pipeline.output.manifest import dated
+from beamlabel.pipeline.output.own_json import rows_of
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.inputs.selection import stat_hash
@@ -27,31 +28,44 @@ def told_events(earlier: EarlierOutputs, wanted: Wanted) -> Iterator[np.ndarray]
     """Yields all these events in chunks.
 
     Raises:
-      ValueError: a file is damaged.
+      DamagedError: a file is damaged.
       OSError: it cannot be read.
     """
     for number, (path, manifest) in enumerate(earlier.files("failures"), len(earlier.shards)):
         again = wanted.fails_again(manifest)
         of_input = wanted.tombstones and wanted.is_of_input(manifest)
-        for first, lines in _lines(path):
-            kinds = [_kind(line["reason"], again) for line in lines.values()]
-            found = list(lines.values())
-            made = _events(found, np.array(kinds, np.uint8), _times(found, "failed_at", manifest))
+        for made in rows_of(path, _failures(path, manifest, again)):
             made["of_input"], made["shard"] = of_input, number
-            made["row"] = np.array(list(lines), np.uint32) + first
             yield made
     for path, manifest in earlier.files("unchanged"):
-        for _, told in _lines(path):
-            found = list(told.values())
-            kinds = [events.UNCHANGED] * len(found)
-            yield _events(found, np.array(kinds, np.uint8), _times(found, "seen_at", manifest))
+        yield from rows_of(path, _unchanged(path, manifest))
     for path, _ in earlier.files("deleted"):
-        with open_parquet(path) as file:
-            for batch in file.iter_batches(columns=["image_id", "deleted_at"]):
-                made = _identified(batch.column("image_id").to_pylist())
-                made["kind"] = events.DELETED
-                made["at"] = batch.column("deleted_at").cast(pa.int64()).to_numpy()
-                yield made
+        yield from rows_of(path, _deleted(path))
+
+
+def _failures(path: str, manifest: Mapping[str, Any], again: frozenset[str]) -> Iterator[np.ndarray]:
+    for first, lines in _lines(path):
+        kinds = [_kind(line["reason"], again) for line in lines.values()]
+        found = list(lines.values())
+        made = _events(found, np.array(kinds, np.uint8), _times(found, "failed_at", manifest))
+        made["row"] = np.array(list(lines), np.uint32) + first
+        yield made
+
+
+def _unchanged(path: str, manifest: Mapping[str, Any]) -> Iterator[np.ndarray]:
+    for _, told in _lines(path):
+        found = list(told.values())
+        kinds = [events.UNCHANGED] * len(found)
+        yield _events(found, np.array(kinds, np.uint8), _times(found, "seen_at", manifest))
+
+
+def _deleted(path: str) -> Iterator[np.ndarray]:
+    with open_parquet(path) as file:
+        for batch in file.iter_batches(columns=["image_id", "deleted_at"]):
+            made = _identified(batch.column("image_id").to_pylist())
+            made["kind"] = events.DELETED
+            made["at"] = batch.column("deleted_at").cast(pa.int64()).to_numpy()
+            yield made
 
 
 def _kind(reason: str, again: frozenset[str]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ import pyarrow as pa
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.manifest import absolute_output, require_manifest
+from beamlabel.pipeline.output.own_json import FAILURE
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.rows import schema, tf_examples
 from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.shapes import parse
 from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.worker.read_ahead import read_ahead
 
@@ -62,7 +63,7 @@ class Result:
         """Yields the path of a file of the output; errors in the block are reported with its name."""
         try:
             yield below(self.output, name)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
                 f"OUTPUT {self.output!r}: {name} cannot be read: {error}; run beamlabel verify"
             ) from error
@@ -98,7 +99,7 @@ class Result:
         for name in self.failures:
             with self.readable(name) as path, storage.open_input(path) as stream:
                 while lines := list(itertools.islice(stream, _BATCH_ROWS)):
-                    found = [json.loads(line) for line in lines]
+                    found = [parse(line, FAILURE) for line in lines]
                     yield pa.record_batch(
                         [pa.array([one.get(key) for one in found], pa.string()) for key in _FAILURE_COLUMNS],
                         names=list(_FAILURE_COLUMNS),

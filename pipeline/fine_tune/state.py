@@ -118,12 +118,15 @@ def open_workplace(output: str, identity: dict[str, Any], if_exists: str) -> Wor
     """
     directory = directory_of(output)
     text = json.dumps(identity, sort_keys=True)
+    is_temporary = not storage.is_local(output)
     if not directory.exists():
-        directory.mkdir(parents=True)
+        directory.mkdir(0o700 if is_temporary else 0o777, parents=True)
         state = State(text)
         _write(directory, state)
         return Workplace(directory, state)
-    found = None if directory.is_symlink() else _read(directory)
+    # Everybody may write in the directory of temporary files.
+    is_foreign = directory.is_symlink() or (is_temporary and directory.stat().st_uid != os.getuid())
+    found = None if is_foreign else _read(directory)
     if found is None:
         raise UsageError(
             f"Directory {directory} was not made by beamlabel but has the name of a training's directory: move it away"

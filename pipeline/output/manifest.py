@@ -35,6 +35,8 @@ def absolute_output(output: str) -> str:
         return output_place(output) or "/"
     except ValueError as error:
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
+    except FileNotFoundError as error:
+        raise UsageError(f"OUTPUT {output!r}: the current directory no longer exists") from error
 
 
 def require_manifest(output: str) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.transforms import storage
+from beamlabel.transforms.rows import schema
 from beamlabel.transforms.shapes import (
     COUNT,
     DATE,
+    DIGITS,
+    ENGINES,
     FILE_RECORD,
     FLAG,
     NUMBER,
@@ -16,13 +21,20 @@ from beamlabel.transforms.shapes import (
     SECONDS,
     TEXT,
     UNIT_RECORD,
+    UTF8,
     ShapeError,
+    all_of,
     check,
     each,
     optional,
     parse,
 )
+from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.worker import metrics as names
+
+_Row = TypeVar("_Row")
+# What readers raise for values of wrong types, and pyarrow for damaged files.
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class DamagedError(UsageError, ValueError):
@@ -39,15 +51,18 @@ _OPTIONS = {
     "skip_labeled?": optional([TEXT]),
     "run_date?": optional(TEXT),
 }
+_METADATA = all_of(
+    each(UTF8), {f"{name}?": DIGITS for name in (schema.NUM_CLASSES, schema.EMBEDDING_DIM, schema.TOP_K)}
+)
 _OF_JOB: dict[str, Any] = {
-    "run_id": TEXT,
-    "plan_id": TEXT,
-    "module": {"fingerprint": TEXT},
+    "run_id": UTF8,
+    "plan_id": UTF8,
+    "module": {"fingerprint": UTF8},
     "preprocessing?": OBJECT,
-    "metadata": each(TEXT),
+    "metadata": _METADATA,
     "labeled_at?": optional(COUNT),
     "options": _OPTIONS,
-    "kept_columns?": each(TEXT),
+    "kept_columns?": each(UTF8),
     "input_files": [{"path": TEXT, "format": TEXT, "size?": optional(COUNT), "version?": optional(TEXT)}],
     "versions?": each(TEXT),
     "retried_failures?": COUNT,
@@ -82,7 +97,7 @@ MANIFEST = {
             "bytes": COUNT,
             "sha256": TEXT,
             "staged_as": TEXT,
-            "computed_by?": optional(TEXT),
+            "computed_by?": optional(ENGINES),
             "started_at?": DATE,
             "finished_at?": DATE,
         }
@@ -121,8 +136,31 @@ METRICS = {f"{names.NAMESPACE}?": {f"{names.PREDICTED_AT_MSEC}?": optional({"min
 
 LOCK = {"host": TEXT, "pid": COUNT, "started_at": SECONDS, "system": TEXT, "ticks": COUNT}
 
+# A line of a failure file, as far as outcomes of images depend on it.
+OUTCOME = {
+    "uri?": optional(UTF8),
+    "ref_id?": optional(UTF8),
+    "reason": UTF8,
+    "image_id?": optional(UTF8),
+    "detail?": optional(UTF8),
+    "stage?": optional(UTF8),
+    "failed_at?": UTF8,
+    "source_bytes?": optional(COUNT),
+    "source_version?": optional(UTF8),
+    "content_hash?": optional(UTF8),
+}
+
 # A line of a failure file.
-FAILURE = {"uri?": optional(TEXT), "ref_id": TEXT, "reason": TEXT, "image_id?": optional(TEXT)}
+FAILURE = {**OUTCOME, "ref_id": UTF8}
+
+# A line of a file of images with a new version but the same content.
+UNCHANGED = {
+    "image_id": UTF8,
+    "source_bytes": optional(COUNT),
+    "source_version": optional(UTF8),
+    "content_hash": optional(UTF8),
+    "seen_at?": UTF8,
+}
 
 
 def read_json(path: str, shape: Any) -> Any:
@@ -154,3 +192,29 @@ def checked(path: str, value: Any, shape: Any) -> Any:
     except ShapeError as error:
         raise DamagedError(f"{path} is damaged: {error}") from error
     return value
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Names the file in the errors of a block that reads rows from a file of an output.
+
+    Raises:
+      DamagedError: the file is damaged, holds values of other types than ours, or is no file.
+      OSError: the storage failed.
+    """
+    try:
+        yield
+    except (UsageError, ImportError):
+        raise
+    except OSError as error:
+        if not is_user_error(error):
+            raise
+        raise DamagedError(f"{path} cannot be read: {error}") from error
+    except _DAMAGE as error:
+        raise DamagedError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def rows_of(path: str, rows: Iterable[_Row]) -> Iterator[_Row]:
+    """Yields the rows that a generator reads from a file, see ``reading``."""
+    with reading(path):
+        yield from rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from beamlabel.transforms.rows.schema import (
     own_columns_by_metadata,
 )
 from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.shapes import parse
 
 _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 4096
@@ -137,8 +137,9 @@ def _check_failures(
     times = {"failed_at"}
     reasons: Counter[str] = Counter()
     for number, line in enumerate(stream, start=1):
-        failure = json.loads(line)
-        if not isinstance(failure, dict) or failure.keys() - times != keys:
+        failure = parse(line)
+        is_failure = isinstance(failure, dict) and failure.keys() - times == keys
+        if not is_failure or not isinstance(failure["reason"], str):
             raise ValueError(f"line {number} is not a failure")
         if failure["reason"] not in _REASONS:
             yield f"{file['name']}: line {number}: {failure['reason']!r} is not a known reason"
@@ -150,7 +151,7 @@ def _check_failures(
 def _check_unchanged(stream: BinaryIO, file: Mapping[str, Any]) -> Iterator[str]:
     rows = 0
     for number, line in enumerate(stream, start=1):
-        value = json.loads(line)
+        value = parse(line)
         if not isinstance(value, dict) or value.keys() - {"seen_at"} != _UNCHANGED_KEYS:
             raise ValueError(f"line {number} does not describe an image")
         rows += 1

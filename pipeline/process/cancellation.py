@@ -1,21 +1,23 @@
-"""SIGINT and SIGTERM end a run: the first lets the run clean up, and a second Ctrl-C ends the process at once."""
+"""SIGINT, SIGTERM and SIGHUP end a run: the first lets it clean up, and a second Ctrl-C ends the process at once.
+
+``nohup`` makes a process ignore SIGHUP, which comes when its terminal is closed.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from beamlabel.pipeline.process.watchdog import Watchdog
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds. A submitted job continues on the cluster: the launcher has to learn the job's name and cancel it.
 _HAND_OVER_SECONDS = 30.0
 
 
 class Cancelled(BaseException):
-    """Raised in the main thread by SIGINT and SIGTERM.
+    """Raised in the main thread by a signal.
 
     It is not an ``Exception``, so that ``except Exception`` does not swallow it.
     """
@@ -40,10 +42,11 @@ class Cancellation:
       seen: the first signal, as its exception, raised or not yet raised; None: no signal so far.
     """
 
-    def __init__(self, watchdog: Watchdog) -> None:
+    def __init__(self, watchdog: Watchdog, signals: Collection[int]) -> None:
         self.seen: Cancelled | None = None
         self._deferred = False
         self._watchdog = watchdog
+        self._signals = signals
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raises for the first signal. Later signals must not interrupt the cleanup, but may interrupt a submission.
@@ -57,7 +60,7 @@ class Cancellation:
 
     def install(self) -> None:
         """Installs the signal handlers, or installs them again after a library has replaced them."""
-        for number in _SIGNALS:
+        for number in self._signals:
             signal.signal(number, self.handle)
 
     def on_end_say(self, text: str) -> None:
@@ -89,15 +92,18 @@ class Cancellation:
 
 @contextmanager
 def cancellation() -> Iterator[Cancellation]:
-    """Catches SIGINT and SIGTERM; the process then ends within ``watchdog.GRACE_SECONDS``, even if a step hangs.
+    """Catches the signals; the process then ends within ``watchdog.GRACE_SECONDS``, even if a step hangs.
 
     Check the yielded object for a signal: an exception that is raised inside Beam surfaces as a
     ``RuntimeError``.
     """
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    watchdog = Watchdog(_SIGNALS)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in signals}
+    watchdog = Watchdog(signals)
     try:
-        caught = Cancellation(watchdog)
+        caught = Cancellation(watchdog, signals)
         caught.install()
         yield caught
     finally:

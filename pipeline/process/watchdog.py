@@ -18,6 +18,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from beamlabel.pipeline.process.children import kill_descendants
+from beamlabel.transforms.secrets.printable import escaped
 from beamlabel.transforms.worker.native_stderr import stderr_descriptor
 
 GRACE_SECONDS = 4.0
@@ -132,7 +133,7 @@ def _say(text: str) -> None:
     with suppress(OSError):
         if poll.poll(0):
             start = "\r\x1b[K" if os.isatty(stderr) else ""
-            os.write(stderr, f"{start}beamlabel: {text}\n".encode(errors="backslashreplace"))
+            os.write(stderr, f"{start}beamlabel: {escaped(text)}\n".encode(errors="backslashreplace"))
 
 
 _made: weakref.WeakSet[Watchdog] = weakref.WeakSet()

@@ -19,6 +19,7 @@ from beamlabel.transforms.reasons import Reason
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.secrets.text import public_values
 from beamlabel.transforms.shapes import TEXT, ShapeError, check, optional, parse
+from beamlabel.transforms.storage.uris import encodable
 from beamlabel.transforms.writing.unit_summary import (
     EMBEDDING_STEPS,
     MAX_TEXT,
@@ -184,8 +185,9 @@ def _fitting(rows: list[dict[str, Any]], room: int) -> list[dict[str, Any]]:
 
 
 def embedded_json(value: object) -> str:
-    """JSON for a script element: ``<``, ``>``, ``&`` and Unicode line ends are escaped."""
-    return json.dumps(public_values(value), ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
+    """JSON for a script element: ``<``, ``>``, ``&``, Unicode line ends and lone surrogates are escaped."""
+    text = json.dumps(public_values(value), ensure_ascii=False, separators=(",", ":"))
+    return encodable(text.translate(_ESCAPES))
 
 
 def data_of_page(text: str) -> dict[str, Any] | None:
@@ -223,7 +225,8 @@ def timeline(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     The images of a unit are spread evenly from the time its sink saw the first to the time it saw the last. None
     if the manifest's files have no times.
     """
-    start, end = (_seconds(manifest[name]) for name in ("started_at", "committed_at"))
+    start = _seconds(manifest["started_at"])
+    end = max(_seconds(manifest["committed_at"]), start)  # a clock may be set back
     bins = max(1, min(_MAX_BINS, int((end - start) / _MIN_BIN_SECONDS)))
     width = max(end - start, 1e-3) / bins
     counts, before, known = [0.0] * bins, 0, False

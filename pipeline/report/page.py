@@ -23,6 +23,7 @@ from beamlabel.pipeline.report.failed_pictures import add_failed_pictures
 from beamlabel.transforms import storage
 from beamlabel.transforms.loading.web.allowed_schemes import LOCAL
 from beamlabel.transforms.secrets.text import public_text
+from beamlabel.transforms.storage.uris import encodable
 from beamlabel.transforms.writing.unit_summary import UnitSummary
 
 
@@ -54,7 +55,7 @@ def page(data: Mapping[str, Any]) -> str:
 def fill(template: str, style: str, script: str, title: str, data: Mapping[str, Any]) -> str:
     """Makes a self-contained page: style and script, which its policy names by their hashes, and data."""
     return Template(template).substitute(
-        title=html.escape(public_text(title)),
+        title=encodable(html.escape(public_text(title))),
         style=style,
         style_hash=_csp_hash(style),
         script=script,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.rows.tf_examples import decode
 from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.shapes import TEXT, optional, parse
 from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.worker.read_ahead import read_ahead
 from beamlabel.transforms.writing.unit_summary import ROW_COLUMNS, Summarizer, UnitSummary
@@ -31,6 +31,7 @@ _SUMMARIES = 32
 _NUMBER = re.compile(r"-(\d+)\.")
 _TEXTS = ("uri", "ref_id", "image_id", "labels")
 _COLUMNS = (*ROW_COLUMNS, "embedding")
+_FAILURE = {"reason": TEXT, "uri?": optional(TEXT), "ref_id?": optional(TEXT), "detail?": optional(TEXT)}
 
 
 def staged_summaries(
@@ -93,7 +94,7 @@ def summarize_shard(
         if file["kind"] not in ("data", "failures"):
             continue
         if file["kind"] == "failures":
-            failures = [json.loads(line) for line in storage.read_bytes(path).splitlines()]
+            failures = [parse(line, _FAILURE) for line in storage.read_bytes(path).splitlines()]
             continue
         (_add_parquet if path.endswith(".parquet") else _add_tfrecords)(summarizer, path)
     return summarizer.finish(failures)

@@ -30,7 +30,10 @@ class ParentTruth(Truth):
         uris, ids = (values_of(batch, name) for name in self.columns)
         return [self._of(uri, ref_id) for uri, ref_id in zip(uris, ids, strict=True)]
 
-    def _of(self, uri: str, ref_id: str | None) -> Classes | None:
+    def _of(self, uri: str | None, ref_id: str | None) -> Classes | None:
+        if uri is None:  # a failed row without a reference
+            self._without.add(ref_id or "")
+            return None
         name = None if directory_of(uri) in self._tops else parent_of(uri, ref_id)
         if name is None or not name.strip():
             self._without.add(uri)

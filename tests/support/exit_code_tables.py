@@ -4,7 +4,7 @@ import re
 
 from beamlabel.pipeline.process import exit as exit_codes
 
-# The last two are SIGINT and SIGTERM.
+# The last three are SIGHUP, SIGINT and SIGTERM.
 OF_JOBS = {
     exit_codes.DONE,
     exit_codes.TOO_MANY_FAILURES,
@@ -12,6 +12,7 @@ OF_JOBS = {
     exit_codes.BROKEN,
     exit_codes.OUT_OF_TIME,
     exit_codes.NOT_YET,
+    129,
     130,
     143,
 }

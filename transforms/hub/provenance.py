@@ -10,8 +10,10 @@ import json
 from dataclasses import dataclass
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.shapes import TEXT, parse
 
 _SUFFIX = ".fetched.json"
+_SHAPE = {"handle": TEXT, "fingerprint": TEXT, "fetched_at": TEXT, "version": TEXT}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def read_provenance(directory: str, fingerprint: str) -> Provenance | None:
     try:
         if not storage.exists(path):
             return None
-        record = Provenance(**json.loads(storage.read_bytes(path)))
-    except (OSError, ValueError, TypeError, RecursionError):
+        record = Provenance(**parse(storage.read_bytes(path), _SHAPE))
+    except (OSError, ValueError, TypeError):
         return None
     return record if record.fingerprint == fingerprint else None

@@ -13,12 +13,25 @@ from typing import Any
 
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.own_module.head import SOFTMAX
+from beamlabel.transforms.shapes import COUNT, FLAG, NUMBER, TEXT, check, optional, parse
 
 ASSETS = "assets"
 DESCRIPTION = "beamlabel.json"
 LABELS = "labels.txt"
 FORMAT = 1
 
+_SHAPE = {
+    "scores": TEXT,
+    "normalizes": FLAG,
+    "height": COUNT,
+    "width": COUNT,
+    "input_range": [NUMBER],
+    "features_of": TEXT,
+    "base": TEXT,
+    "base_fingerprint": TEXT,
+    "decoding": {"crop?": optional(NUMBER), "color_profile?": optional(TEXT)},
+    "trainable?": FLAG,
+}
 # Signatures and attributes of the SavedModel.
 CLASSIFICATION, FEATURE_VECTOR, SERVING, HEAD = (
     "image_classification", "image_feature_vector", "serving_default", "head",
@@ -104,12 +117,13 @@ def read_description(module: Path) -> Description | None:
     if not path.is_file():
         return None
     try:
-        value = json.loads(path.read_bytes())
+        value = parse(path.read_bytes())
         written = value.pop("format")
         if written != FORMAT:
             raise ModuleError(
                 f"{path}: a later version of beamlabel wrote format {written}; update beamlabel"
             )
+        check(value, _SHAPE)
         names = tuple((path.parent / LABELS).read_text(encoding="utf-8").removesuffix("\n").split("\n"))
         low, high = value["input_range"]
         return Description(class_names=names, **{**value, "input_range": (float(low), float(high))})

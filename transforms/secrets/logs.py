@@ -6,10 +6,11 @@ import logging
 import sys
 import threading
 import traceback
+import warnings
 from types import TracebackType
 from typing import Any
 
-from beamlabel.transforms.secrets.say import say
+from beamlabel.transforms.secrets.say import Stream, say
 from beamlabel.transforms.secrets.text import public_text
 
 
@@ -50,11 +51,13 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def make_public() -> None:
-    """Removes credentials from all records of the root's handlers, and from uncaught exceptions."""
+    """Removes credentials from all records of the root's handlers, from uncaught exceptions and from warnings."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(_PUBLIC)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
+    sys.unraisablehook = _unraisable
+    warnings.showwarning = _warned
 
 
 def make_all_records_public() -> None:
@@ -71,10 +74,31 @@ def make_all_records_public() -> None:
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    told = "".join(traceback.format_exception(kind, error, trace))
-    say(told.rstrip().replace("\n", "\n    "), kept="\n\t")
+    _say("".join(traceback.format_exception(kind, error, trace)))
 
 
 def _uncaught_in_thread(uncaught: threading.ExceptHookArgs) -> None:
     if uncaught.exc_type is not SystemExit and uncaught.exc_value is not None:
         _uncaught(uncaught.exc_type, uncaught.exc_value, uncaught.exc_traceback)
+
+
+def _unraisable(ignored: Any) -> None:
+    """See ``sys.unraisablehook``: an exception of a destructor."""
+    told = traceback.format_exception(ignored.exc_type, ignored.exc_value, ignored.exc_traceback)
+    _say(f"{ignored.err_msg or 'Exception ignored in'}: {ignored.object!r}\n{''.join(told)}")
+
+
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Stream | None = None,
+    line: str | None = None,
+) -> None:
+    """See ``warnings.showwarning``."""
+    _say(warnings.formatwarning(message, category, filename, lineno, line), file)
+
+
+def _say(text: str, stream: Stream | None = None) -> None:
+    say(text.rstrip().replace("\n", "\n    "), stream, kept="\n\t")

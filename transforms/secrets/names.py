@@ -155,9 +155,24 @@ BESIDE: dict[str, frozenset[str]] = {
 # Names of credentials that are never part of a file's own name: such an object or file was saved from a signed URL.
 UNMISTAKABLE = ("awsaccesskeyid", "googleaccessid", "ossaccesskeyid")
 
+# Endings of file names that are no top-level domains, for a regular expression.
+FILE_ENDINGS = (
+    "jpe?g|jpe|jfif|jp2|jxl|png|apng|gif|webp|tiff?|bmp|ico|heic|heif|avif|qoi|dds|tga|ppm|pgm|pnm|svg|dng"
+    "|txt|csv|tsv|jsonl?|parquet|tfrecord|tar|t?gz|zst"
+)
+
 _DECODINGS = 3
 _FILLERS = str.maketrans("", "", "-_. ")
 _SQUEEZED = frozenset(name.translate(_FILLERS) for name in NAMES)
+# Names of several words, by their last. A token may also identify an image (`sample_token`), so its first word counts.
+_LAST_WORDS = re.compile(
+    r"(?:password|passwd|passphrase|secret|apikey|accesskey|secretkey|privatekey|signature"
+    r"|(?:access|api|app|auth|authentication|authenticity|authorization|bcdn|bearer|cache|cdn|client|csrf|device"
+    r"|download|gitlab|github|id|jwt|login|middleware|ms|private|push|refresh|sas|secret|security|session|share|signed"
+    r"|sso|temp|upload|url|user|verify|xsrf)token)\Z"
+)
+_PATH_WORDS = ("token", "signature", "hmac", "hdnts", "hdnea", "hdntl", "password", "api_key", "apikey")
+_LAST_PARTS = ("-auth", "_auth", "-jwt", "_jwt", "-sig", "_sig", "-hmac", "_hmac")
 # A Google API key, whatever the name of its parameter: https://cloud.google.com/docs/authentication/api-keys
 _API_KEY = re.compile(r"AIza[0-9A-Za-z_-]{35}")
 
@@ -173,13 +188,16 @@ def decoded(text: str) -> str:
 
 def parameter_name(pair: str) -> str:
     """The name of ``name=value``, normalized as in the table."""
-    name = decoded(pair.partition("=")[0])
+    name = decoded(pair.partition("=")[0]).partition("=")[0]
     if not (name.isascii() and name.isprintable()):
         # Some servers read wide letters as letters, and others drop invisible characters.
         name = "".join(one for one in unicodedata.normalize("NFKC", name) if one.isprintable())
     name = name.strip().lower().removesuffix("[]")
-    # PHP and Rails nest names: user[token].
-    return name[:-1].rpartition("[")[2] if name.endswith("]") else name
+    if not name.endswith("]"):
+        return name
+    # PHP and Rails nest names: user[token], token[0].
+    parts = [part.removesuffix("]") for part in name.split("[")]
+    return next(filter(is_credential, parts), parts[-1])
 
 
 def beside(names: Collection[str]) -> frozenset[str]:
@@ -193,7 +211,15 @@ def is_credential(name: str) -> bool:
     Args:
       name: from ``parameter_name``. ``-``, ``_`` and ``.`` in it are ignored.
     """
-    return name in NAMES or name.startswith(PREFIXES) or name.translate(_FILLERS) in _SQUEEZED
+    if name in NAMES or name.startswith(PREFIXES) or name.endswith(_LAST_PARTS):
+        return True
+    squeezed = name.translate(_FILLERS)
+    return squeezed in _SQUEEZED or _LAST_WORDS.search(squeezed) is not None
+
+
+def names_path_part(name: str) -> bool:
+    """Whether ``name=value`` as a part of a path is a credential; ``sign=stop`` may be a partition of a table."""
+    return is_credential(name) and (name.endswith(_PATH_WORDS) or name.startswith(PREFIXES))
 
 
 def is_api_key(pair: str) -> bool:

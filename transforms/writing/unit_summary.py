@@ -323,7 +323,7 @@ def _examples(failures: Iterable[Mapping[str, str | int | None]]) -> dict[str, l
     for failure in failures:
         examples = found.setdefault(str(failure["reason"]), [])
         if len(examples) < _EXAMPLES:
-            shown = {name: failure[name] for name in ("uri", "ref_id", "detail")}
+            shown = {name: failure.get(name) for name in ("uri", "ref_id", "detail")}
             examples.append({name: None if text is None else cut(str(text)) for name, text in shown.items()})
     return dict(sorted(found.items()))
 

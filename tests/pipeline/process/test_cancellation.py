@@ -43,3 +43,16 @@ def test_signals_are_taken_back_after_a_hand_over() -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         with pytest.raises(Cancelled):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_closed_terminal_cancels_unless_nohup_made_it_ignored() -> None:
+    with cancellation(), pytest.raises(Cancelled) as raised:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert raised.value.exit_code == 129
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with cancellation() as cancelled:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert cancelled.seen is None
+    finally:
+        signal.signal(signal.SIGHUP, before)

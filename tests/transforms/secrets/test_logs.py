@@ -70,6 +70,8 @@ def test_a_logger_has_the_filter_once() -> None:
         "import threading; t = threading.Thread(target=lambda: 1 / 0 if not URL else open(URL)); t.start(); t.join()",
         "logging.getLogger('urllib3').warning('Retrying %s after /a.jpg?token=s3cr3t', URL)",
         "logging.getLogger('other').error(URL, exc_info=ValueError(URL))",
+        "import warnings; warnings.warn(URL)",
+        "type('A', (), {'__del__': lambda self: open(URL)})()",
     ],
 )
 @pytest.mark.parametrize(

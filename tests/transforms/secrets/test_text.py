@@ -206,7 +206,10 @@ def test_a_long_text_takes_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -
     [
         "Authorization: Bearer {}", "authorization=Bearer {}", "{{'Authorization': 'Bearer {}'}}", "Bearer {}",
         '{{"authorization": "Basic {}"}}', "--http_header=Authorization=Bearer {}", "Proxy-Authorization: {}",
-        "GET / HTTP/1.1\nauthorization: token {}\nhost: a",
+        "GET / HTTP/1.1\nauthorization: token {}\nhost: a", "Authorization: Custom {}", "X-Api-Key: {}",
+        "Authorization: AWS4-HMAC-SHA256 Credential={0}/2026, SignedHeaders=x, Signature={0}", "Cookie: session={}",
+        'Authorization: Digest username="x", response="{}"', "Authorization: SharedKey account:{}",
+        "[('x-goog-api-key', '{}')]", "{{b'X-Auth-Token': b'{}'}}",
     ],
 )  # fmt: skip
 def test_headers_of_requests_hold_none(text: str) -> None:
@@ -219,12 +222,35 @@ def test_headers_of_requests_hold_none(text: str) -> None:
     [
         "a bearer of good news", "Basic English", "basic authorization is needed", "authorization: none",
         "/data/a:b@2x.png", "file:///C:\\photos\\cat:1@2x.png", "gs://bucket/a\\b@c.png", "/a/https/cat@2x.png",
-        "https://h.org/a%40b.jpg", "https://h.org/\uff20home.jpg",
+        "https://h.org/a%40b.jpg", "https://h.org/\uff20home.jpg", "deadbeef0123456789abcdef@2x.png",
+        "camera:1@front.jpg", "C:\\photos\\a:b@c.jpg", "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/a/b@2x.jpg",
+        "https://h.org/sign=stop/a.jpg", "https://h.org/a?sample_token=1", "not found: /data/basic IMG_20240101.jpg",
+        "https://h.org/a%3Fw=1.jpg", "https://h.org/a?w=1,h=2", "a\\u0026b=c", "R&#38;D=1", "git+ssh://git@h.org/a",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_one_is_verbatim(text: str) -> None:
     assert public_text(text) == text
     assert public_uri(text) == text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h.org/a?w=1\\u0026token={}", "https://h.org/a?token\\u003d{}", "https://h.org/a?w=1\\x26sig={}",
+        "https://u:{}\\u0040h.org/a", "https:&#x2F;&#x2F;u:{}@h.org/a", "https://u:{}&#64;h.org/a",
+        "https://h.org/a%3Ftoken%3D{}", "https://h.org/a%253Ftoken%253D{}", "https://h.org/a%3Btoken={}",
+        "https://h.org/a?token%3D{}", "https://h.org/a?w=1,token={}", 'https://h.org/a?token="{}"',
+        "https://h.org/edge-cache-token=Expires=1&Signature={}/a.jpg", "https://h.org/bcdn_token={}&expires=1/a.jpg",
+        "https://h.org/a?token[0]={}", "https://h.org/a?user[token][x]={}", "https://h.org/a?db_password={}",
+        "https://h.org/a?download_token={}", "https://h.org/a?x-auth={}", "git+https://{}@github.com/a",
+    ],
+)  # fmt: skip
+def test_no_spelling_hides_a_secret(url: str) -> None:
+    for text in (url.format(SECRET), f"see '{url.format(SECRET)}'", f"{url.format(SECRET)}: gone"):
+        found = public_text(text)
+        assert SECRET not in found
+        assert public_text(found) == found
+    assert SECRET not in public_uri(url.format(SECRET))
 
 
 def test_ordinary_locations_cost_no_regular_expression(monkeypatch: pytest.MonkeyPatch) -> None:
