@@ -126,9 +126,9 @@ def fitted(
 def describe_scores(spec: ModelSpec, scores: str, *, asked: bool) -> str:
     """Describes which scores a module gets and why."""
     if asked:
-        return f"Scores: {scores}, as requested; the module gives {spec.score_kind}: {spec.scores_reason}"
+        return f"Scores: {scores}, as requested. The module gives {spec.score_kind}: {spec.scores_reason}"
     left = "Scores are left unchanged" if scores == "none" else f"Scores use {scores}"
-    return f"{left}; the module gives {spec.score_kind}: {spec.scores_reason}"
+    return f"{left}. The module gives {spec.score_kind}: {spec.scores_reason}"
 
 
 def _top_k(wish: int | None, classes: int | None) -> int:

@@ -95,7 +95,7 @@ def refused(capsys, tmp_path, outputs, module, *arguments):
 def test_outputs_that_do_not_fit(change, told, edited, modules, capsys, tmp_path):
     text = refused(capsys, tmp_path, edited(change), modules.own)
     assert told in text
-    assert "OUTPUTS" in text or "--module" in text
+    assert "OUTPUT" in text or "--module" in text
 
 
 def test_an_earlier_versions_output_that_tells_which_output_it_is(edited, modules, tmp_path):
