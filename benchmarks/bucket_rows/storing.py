@@ -111,7 +111,7 @@ def replace(bench: Bench) -> Figures:
     return {"shards": shards, **figures}
 
 
-@row("a launch where a killed run has staged 10,000 shards, until it knows what is there")
+@row("a launch where a killed run has staged 10,000 shards, until the state is known")
 def launch(bench: Bench) -> Figures:
     """The work before any option is checked, with ``--if_exists resume``."""
     shards = bench.sized(10_000)

@@ -47,7 +47,7 @@ def report(manifest: Mapping[str, Any]) -> int:
     )  # fmt: skip
     if not rows["input"] and "retried_failures" not in manifest:
         _LOGGER.warning(
-            "THE INPUT IS EMPTY: NOTHING WAS LABELED. %s contains no reference. Use --min_input 1 to make that an error.",
+            "THE INPUT IS EMPTY: NOTHING WAS LABELED. %s has no reference. Use --min_input 1 to make that an error.",
             ", ".join(map(public_uri, manifest["options"].get("input", ()))),
         )
     if manifest.get("rows_relabeled"):

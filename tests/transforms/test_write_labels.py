@@ -193,7 +193,7 @@ def test_rows_of_another_module_are_refused(paths, tmp_path):
 
 def test_a_bucket(gcs: Bucket, paths, monkeypatch):
     pytest.importorskip("apache_beam.io.gcp.gcsio", reason="needs Beam's file system for gs://")
-    # There are no credentials here, and Beam searches for them for half a minute.
+    # This machine has no credentials, and Beam searches for them for half a minute.
     monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda options: None)
     with beam.Pipeline(runner=FnApiRunner()) as p:
         _ = p | beam.Create([*map(str, paths)]) | LabelImages(TINY) | WriteLabels(gcs.uri("out"))

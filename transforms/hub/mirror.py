@@ -52,7 +52,7 @@ def mirror_module(module: Path, folder: str) -> bool:
     else:
         _upload(module, [entry for entry in wanted if entry not in found], folder)
     if _entries(folder) != wanted:
-        raise OSError(f"{folder} does not hold what was written into it")
+        raise OSError(f"{folder} does not hold the bytes that were written into it")
     return True
 
 
@@ -62,7 +62,7 @@ def _copy_files(module: Path, wanted: tuple[FileEntry, ...], folder: Path) -> No
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_source(module, entry), target)
     if scan(folder) != wanted:
-        raise OSError(f"{folder} does not hold what was written into it")
+        raise OSError(f"{folder} does not hold the bytes that were written into it")
 
 
 def _upload(module: Path, missing: list[FileEntry], folder: str) -> None:
@@ -75,7 +75,7 @@ def _upload(module: Path, missing: list[FileEntry], folder: str) -> None:
             storage.put_file(str(copy), target)
             if _entry(entry.path, target) != entry:
                 storage.delete(target)
-                raise OSError(f"{target} does not hold what was written into it")
+                raise OSError(f"{target} does not hold the bytes that were written into it")
 
 
 def _source(module: Path, entry: FileEntry) -> Path:

@@ -148,7 +148,7 @@ def _check_embeddings(options: PredictOptions, spec: ModelSpec) -> None:
     if not options.embeddings and spec.num_classes is None:
         raise WishError("embeddings", ": the module has no logits, so nothing would be left")
     if options.normalize_embeddings and (not options.embeddings or spec.embedding_dim is None):
-        raise WishError("normalize_embeddings", ": there are no embeddings to normalize")
+        raise WishError("normalize_embeddings", ": the result has no embeddings to normalize")
 
 
 def _scores(wish: str, spec: ModelSpec) -> str:

@@ -179,7 +179,7 @@ def _inside_by_chance(facts: _Facts) -> ScoreKind:
     """Classifies values in [0, 1] that the graph does not confine to it."""
     if not facts.bounds.known and facts.says(*_SCORE_WORDS) and not facts.says("logit"):
         return ScoreKind(
-            INDEPENDENT, "none", f"they are called {facts.key} and lie in [0, 1], and rows do not sum to 1"
+            INDEPENDENT, "none", f"they are called {facts.key}, lie in [0, 1], and do not sum to 1"
         )
     return _unclear(f"they lie in [0, 1] for the probe images, perhaps by chance: {_origin(facts.bounds)}")
 

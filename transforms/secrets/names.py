@@ -158,7 +158,7 @@ UNMISTAKABLE = ("awsaccesskeyid", "googleaccessid", "ossaccesskeyid")
 _DECODINGS = 3
 _FILLERS = str.maketrans("", "", "-_. ")
 _SQUEEZED = frozenset(name.translate(_FILLERS) for name in NAMES)
-# A Google API key, whatever the name of its parameter: https://cloud.google.com/docs/authentication/api-keys
+# A Google API key, under any name of a parameter: https://cloud.google.com/docs/authentication/api-keys
 _API_KEY = re.compile(r"AIza[0-9A-Za-z_-]{35}")
 
 

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from beamlabel.pipeline.options.resume_command import resume_command
-from beamlabel.transforms.secrets.text import public_text
 from beamlabel.pipeline.process.terminal import _line
+from beamlabel.transforms.secrets.text import public_text
 from support import hangs
 from support.hangs import Launcher
 from support.jobs import TINY, command, photos, uri_list
@@ -169,9 +169,9 @@ def test_the_command_that_resumes_holds_no_secrets():
     told = resume_command(argv, "2026-01-31")
     assert "s3cret" not in told
     assert told == (
-        "beamlabel --input https://...example.org/l... --http_header Authorization=... X=... --s3_secret_access_key=... "
-        "--s3_access_key_id ... --azure_connection_string ... --output 'out/{date}' --report --run_date 2026-01-31 "
-        "--if_exists resume"
+        "beamlabel --input https://...example.org/l... --http_header Authorization=... X=... "
+        "--s3_secret_access_key=... --s3_access_key_id ... --azure_connection_string ... --output 'out/{date}' --report "
+        "--run_date 2026-01-31 --if_exists resume"
     )
     assert "--run_date" not in resume_command(["beamlabel", "--output", "out"], "2026-01-31")
 

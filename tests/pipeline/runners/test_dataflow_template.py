@@ -54,7 +54,7 @@ for environment in components.environments.values():
     environment.urn, environment.payload = python_urns.EMBEDDED_PYTHON, b""
     del environment.dependencies[:]
 coders = PipelineContext(components).coders
-# What the two shuffles carry; their keys are random numbers in the one, and one text in the other.
+# The elements of the two shuffles; their keys are random numbers in the one, and one text in the other.
 of_units, of_records = (
     coders.get_by_id(components.pcollections[next(iter(transform.inputs.values()))].coder_id).value_coder()
     for transform in sorted(components.transforms.values(), key=lambda t: t.unique_name, reverse=True)

@@ -133,7 +133,7 @@ def test_a_softmax_of_many_classes_in_few_bits(weights, dtype):
 
 @pytest.mark.parametrize("head", [lambda z: tf.math.top_k(tf.nn.softmax(z), 3).values, by_argsort])
 def test_ranks_are_no_classes(weights, head):
-    """Ranks fail whatever kind of scores the user states: class 0 would be the best of each image."""
+    """Ranks fail even if the user states a kind of scores: class 0 would be the best of each image."""
     with pytest.raises(RanksError, match="output_0 are ranks"):
         decided(weights, head)
 

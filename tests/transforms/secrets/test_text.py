@@ -61,7 +61,7 @@ def test_no_url_of_any_kind_keeps_its_secret_in_any_text(context: str) -> None:
 )
 def test_what_holds_no_secret_is_verbatim(text: str) -> None:
     assert public_uri(text) == text
-    if "?sig" not in text and "?token" not in text:  # in a message every query counts, whatever precedes it
+    if "?sig" not in text and "?token" not in text:  # in a message every query counts, after any text
         assert public_text(text) == text
 
 

@@ -176,7 +176,7 @@ def _is_refused(path: str, shown: str) -> None:
 
 def test_open_input_seeks(place: Place) -> None:
     data = os.urandom(BIG)
-    path = place.put("a.gz", data)  # and decompresses nothing, whatever the name
+    path = place.put("a.gz", data)  # and decompresses nothing, under any name
     with storage.open_input(path) as file:
         assert file.seekable()
         assert file.seek(-8, os.SEEK_END) == len(data) - 8

@@ -1,4 +1,4 @@
-"""A child process with a deadline: the next request is answered, whatever happens to the child."""
+"""A child process with a deadline: the next request is answered, even if the child dies or hangs."""
 
 import os
 import select
