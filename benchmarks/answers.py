@@ -37,9 +37,9 @@ class Agreement:
     cosine: float
 
 
-def read_answers(folder: Path) -> Answers:
+def read_answers(directory: Path) -> Answers:
     """Reads all Parquet files of a directory: columns ``uri``, ``class_ids`` and ``embedding``."""
-    dataset = pyarrow.dataset.dataset(folder, format="parquet")
+    dataset = pyarrow.dataset.dataset(directory, format="parquet")
     rows = dataset.to_table(["uri", "class_ids", "embedding"]).combine_chunks()
     first = [ids[0] for ids in rows["class_ids"].to_pylist()]
     flat = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""Memory and cost of archives: ``python benchmarks/archives.py --photographs FOLDER``.
+"""Memory and cost of archives: ``python benchmarks/archives.py --photographs DIR``.
 
 Archives of growing size, up to 2 GB, repeat photographs of 0.2 megapixels. The cost of an image is the difference
 between a run and the run above it in the table. Then the same photographs are read as files, from a tar and from a zip,
@@ -96,14 +96,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--distinct", type=int, default=2000, help="number of different photographs")
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
+        "--photographs", type=Path, metavar="DIR", help="directory that keeps them for the next run"
     )
     options, arguments = parser.parse_known_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {' '.join(arguments)}"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
         images = photographs(options.photographs or scratch, options.distinct)
         grow(sorted(int(size) for size in options.sizes.split(",") if size), images, scratch, arguments)
         if options.rounds:

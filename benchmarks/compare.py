@@ -1,4 +1,4 @@
-"""Compares the labeling job with its alternatives: ``python benchmarks/compare.py --module FOLDER``.
+"""Compares the labeling job with its alternatives: ``python benchmarks/compare.py --module DIR``.
 
 All contenders label the same photographs with the same module on this machine, one after the other in each round, each
 in a separate process. Writes ``benchmarks.md`` and ``benchmarks.png``. The measurements are kept as JSON lines, from
@@ -72,7 +72,7 @@ class Comparison:
         self.results.add(
             "setup",
             date=datetime.now(timezone.utc).date().isoformat(),
-            command=shlex.join(["python", "benchmarks/compare.py", *map(_without_folders, arguments)]),
+            command=shlex.join(["python", "benchmarks/compare.py", *map(_without_directories, arguments)]),
             counts=self._counts,
             rounds=self._rounds,
             module={"name": self._module.name, **facts},
@@ -169,22 +169,22 @@ class Comparison:
         logs = self._scratch / "logs"
         logs.mkdir(exist_ok=True)
         environment = {**self._variables, **variables}
-        return measure(words, environment=environment, folder=ROOT, log=logs / f"{name}.txt")
+        return measure(words, environment=environment, directory=ROOT, log=logs / f"{name}.txt")
 
     def _shorten(self, text: str) -> str:
         """Removes directories of this machine, and shortens the text for a table."""
-        for folder in (self._scratch, ROOT, Path(sys.prefix), Path.home()):
-            text = text.replace(f"{folder}/", "")
+        for directory in (self._scratch, ROOT, Path(sys.prefix), Path.home()):
+            text = text.replace(f"{directory}/", "")
         return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _images(folder: Path | None, scratch: Path, count: int) -> list[Path]:
-    if folder is None:
+def _images(directory: Path | None, scratch: Path, count: int) -> list[Path]:
+    if directory is None:
         _say(f"making {count} photographs, unless they exist")
         return photographs(scratch, count)
-    found = sorted(p.absolute() for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    found = sorted(p.absolute() for p in directory.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
     if len(found) < count:
-        raise RefusedError(f"{folder} contains {len(found)} JPEG files, but --counts needs {count}")
+        raise RefusedError(f"{directory} contains {len(found)} JPEG files, but --counts needs {count}")
     return found[:count]
 
 
@@ -214,7 +214,7 @@ def last_words(stderr: str) -> str:
     return next((line for line in reversed(lines) if line and not line.startswith("Try '")), "")
 
 
-def _without_folders(argument: str) -> str:
+def _without_directories(argument: str) -> str:
     return Path(argument).name if argument.startswith(("/", "~", "..")) else argument
 
 
@@ -251,7 +251,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="write the report from these results; run nothing",
     )
     parser.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="JPEG photographs, instead of generated ones"
+        "--images", type=Path, metavar="DIR", help="JPEG photographs, instead of generated ones"
     )
     parser.add_argument(
         "--counts", type=_counts, default=[1000, 4000], help="images in the short and the long run"
@@ -261,9 +261,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--only", type=_chosen, default=list(CONTENDERS), metavar="NAME,...", help="run only these contenders"
     )
     parser.add_argument(
-        "--output", type=Path, default=environments.HERE, metavar="FOLDER", help="directory of the report"
+        "--output", type=Path, default=environments.HERE, metavar="DIR", help="directory of the report"
     )
-    parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="environments, photographs, results")
+    parser.add_argument("--scratch", type=Path, metavar="DIR", help="environments, photographs, results")
     return parser.parse_args(arguments)  # fmt: skip
 
 

@@ -29,17 +29,17 @@ from beamlabel.transforms.storage.identity import image_id
 SHARD_ROWS = 10_000
 
 
-def earlier_shards(folder: Path, example: Path, uris: Sequence[str], rows: int) -> None:
+def earlier_shards(directory: Path, example: Path, uris: Sequence[str], rows: int) -> None:
     """Writes ``rows`` rows as the job would: those of ``uris``, and of other URIs.
 
     Args:
-      folder: directory for the shards.
+      directory: directory for the shards.
       example: a shard of the job, which gives the schema, metadata and values.
       uris: URIs of the last rows.
       rows: number of rows in all.
     """
     row = pq.read_table(example).slice(0, 1)
-    folder.mkdir()
+    directory.mkdir()
     for start in range(0, rows, SHARD_ROWS):
         count = min(SHARD_ROWS, rows - start)
         names = [
@@ -52,7 +52,7 @@ def earlier_shards(folder: Path, example: Path, uris: Sequence[str], rows: int) 
             many = many.set_column(
                 many.schema.get_field_index(name), row.schema.field(name), pa.array(column)
             )
-        pq.write_table(many, folder / f"part-{start:09d}.parquet", compression="zstd")
+        pq.write_table(many, directory / f"part-{start:09d}.parquet", compression="zstd")
 
 
 def skipping(
@@ -80,8 +80,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options, arguments = parser.parse_known_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
         images = tiny(scratch / "tiny", options.images)
         whole = write_list(scratch / "list.txt", images, options.images)
         only_new = write_list(scratch / "new.txt", images[: options.new], options.new)

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
+        "--photographs", type=Path, metavar="DIR", help="directory that keeps them for the next run"
     )
     parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
     parser.add_argument("--uris", type=Path, help=argparse.SUPPRESS)
@@ -92,8 +92,8 @@ def main() -> None:
         pipeline(options.form, options.uris, options.images, options.module)
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
         images = photographs(options.photographs or scratch, options.images)
         uris = write_list(scratch / "uris.txt", images, options.images)
         few = max(options.images // 10, 1)

@@ -78,16 +78,16 @@ def python_of(environment: str, cache: Path) -> str:
         java_version()
     requirements = HERE / "peers" / f"requirements-{environment}.txt"
     made_of = requirements.read_bytes() + _CONSTRAINTS.read_bytes() + sys.version.encode()
-    folder = cache / "environments" / f"{environment}-{hashlib.sha256(made_of).hexdigest()[:12]}"
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _run([sys.executable, "-m", "venv", str(folder)], "could not create a virtual environment")
+    directory = cache / "environments" / f"{environment}-{hashlib.sha256(made_of).hexdigest()[:12]}"
+    python = directory / "bin" / "python"
+    if not (directory / "complete").exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        _run([sys.executable, "-m", "venv", str(directory)], "could not create a virtual environment")
         # TensorFlow starts in a third of the time if its bytecode was compiled during installation.
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--compile"]
         _run([*install, "-r", str(requirements)], "pip could not install the requirements")
-        (folder / "complete").touch()
+        (directory / "complete").touch()
     return str(python)
 
 

@@ -46,7 +46,7 @@ class Place:
     """The cluster, the jobs and the storage of the faults.
 
     Attributes:
-      folder: directory of everything on the disk.
+      directory: directory of everything on the disk.
       cluster: cluster with two TaskManagers.
       job: job over the usual references.
       hanging: makes the same job with images for which its module never returns.
@@ -54,7 +54,7 @@ class Place:
       bucket: bucket for remote outputs.
     """
 
-    folder: Path
+    directory: Path
     cluster: FlinkCluster
     job: FaultJob
     hanging: Callable[[], FaultJob]
@@ -63,7 +63,7 @@ class Place:
 
     def run(self, name: str, fault: Callable[[Attempt], None], *more: object) -> Outcome:
         """Runs the usual job into a directory of its own."""
-        return run_with_fault(self.job, self.cluster, self.folder / name / "out", fault, *more)
+        return run_with_fault(self.job, self.cluster, self.directory / name / "out", fault, *more)
 
 
 def task_manager_killed(place: Place) -> Outcome:
@@ -97,7 +97,7 @@ def workers_killed(place: Place) -> Outcome:
 
 def staging_full(place: Place) -> Outcome:
     """ENOSPC: the disk of output and staging is full from the middle on; there is room again before the resume"""
-    with SmallDisk(place.folder / "staging_full", "64m") as disk:
+    with SmallDisk(place.directory / "staging_full", "64m") as disk:
 
         def fill(attempt: Attempt) -> None:
             attempt.wait_share(0.3)
@@ -110,7 +110,7 @@ def staging_full(place: Place) -> Outcome:
 
 def staging_full_for_a_while(place: Place) -> Outcome:
     """ENOSPC: the same disk is full until Flink has restarted the stage three times"""
-    with SmallDisk(place.folder / "staging_full_a_while", "64m") as disk:
+    with SmallDisk(place.directory / "staging_full_a_while", "64m") as disk:
 
         def fill(attempt: Attempt) -> None:
             attempt.wait_share(0.3)
@@ -132,7 +132,7 @@ def worker_disk_full(place: Place) -> Outcome:
         attempt.repair = place.disk.empty
 
     def fetch() -> Path:
-        local = place.folder / "worker_disk_full"
+        local = place.directory / "worker_disk_full"
         for name in place.bucket.list(""):
             (local / name).parent.mkdir(parents=True, exist_ok=True)
             (local / name).write_bytes(place.bucket.get(name))
@@ -171,7 +171,7 @@ def inference_hangs(place: Place) -> Outcome:
     def nothing(attempt: Attempt) -> None:
         attempt.happened = sum(reason == "inference_timeout" for reason in attempt.job.references.reasons)
 
-    output = place.folder / "inference_hangs" / "out"
+    output = place.directory / "inference_hangs" / "out"
     deadline = ("--inference_deadline", "10s")
     return run_with_fault(place.hanging(), place.cluster, output, nothing, *deadline)
 
@@ -214,23 +214,23 @@ FAULTS: tuple[Callable[[Place], Outcome], ...] = (
 
 
 @contextmanager
-def prepared(folder: Path, module: str, images: int, cache: Path) -> Iterator[Place]:
+def prepared(directory: Path, module: str, images: int, cache: Path) -> Iterator[Place]:
     """Starts a cluster, and the servers, jobs and disk of the faults."""
     server, gcs = FileServer(), GcsServer()
     os.environ["STORAGE_EMULATOR_HOST"] = gcs.url
     pictures = photographs(cache, _PHOTOS)
 
     def hanging() -> FaultJob:
-        of_it = folder / "hanging"
+        of_it = directory / "hanging"
         handle = str(save_hanging_module(of_it / "module"))
         return FaultJob(of_it, server, pictures, images, handle, hanging=HANGING_PHOTO)
 
-    with SmallDisk(folder / "worker_disk", "64m") as disk:
-        small = {"TMPDIR": str(disk.folder), "BEAMLABEL_CACHE": str(disk.folder / "cache")}
-        cluster = FlinkCluster(folder / "cluster", environments={"taskmanager-0": small})
+    with SmallDisk(directory / "worker_disk", "64m") as disk:
+        small = {"TMPDIR": str(disk.directory), "BEAMLABEL_CACHE": str(disk.directory / "cache")}
+        cluster = FlinkCluster(directory / "cluster", environments={"taskmanager-0": small})
         try:
-            job = FaultJob(folder / "job", server, pictures, images, module)
-            yield Place(folder, cluster, job, hanging, disk, Bucket(gcs, f"faults-{uuid.uuid4().hex[:8]}"))
+            job = FaultJob(directory / "job", server, pictures, images, module)
+            yield Place(directory, cluster, job, hanging, disk, Bucket(gcs, f"faults-{uuid.uuid4().hex[:8]}"))
         finally:
             cluster.close()
             server.close()
@@ -271,12 +271,12 @@ def main() -> None:
     chosen = [named[name] for name in arguments.only or named]
     good = True
     with tempfile.TemporaryDirectory(prefix="flink-faults") as name:
-        folder = Path(name)
-        os.environ["BEAMLABEL_CACHE"] = str(folder / "cache")
+        directory = Path(name)
+        os.environ["BEAMLABEL_CACHE"] = str(directory / "cache")
         # Otherwise the failures of two runs have different times.
         os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
         lines = [_HEAD]
-        with prepared(folder, arguments.module, arguments.images, folder / "cache") as place:
+        with prepared(directory, arguments.module, arguments.images, directory / "cache") as place:
             for fault in chosen:
                 try:
                     outcome = fault(place)

@@ -76,14 +76,14 @@ def main() -> None:
     draw = random.Random(arguments.seed)
     plan = [(VICTIMS[number % len(VICTIMS)], draw.uniform(0, 1.05)) for number in range(arguments.kills)]
     outcomes: list[Outcome | Exception] = []
-    folder = Path(tempfile.mkdtemp(prefix="flink-kills"))
+    directory = Path(tempfile.mkdtemp(prefix="flink-kills"))
     server = FileServer()
-    job = KillJob(folder, server, arguments.images)
-    with cluster(folder / "cluster") as running:
+    job = KillJob(directory, server, arguments.images)
+    with cluster(directory / "cluster") as running:
         for number, (victim, moment) in enumerate(plan):
             running.wait_for_slots(2)
             try:
-                outcomes.append(run_and_kill(job, running, folder / f"out{number}", victim, moment))
+                outcomes.append(run_and_kill(job, running, directory / f"out{number}", victim, moment))
             except (AssertionError, OSError) as error:
                 outcomes.append(error)
             print(number + 1, victim, f"{moment:.3f}", outcomes[-1], flush=True)

@@ -26,13 +26,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).resolve().par
 _MOST_BYTES, _MEMORY_MB = 8192, 4096
 
 
-def fuzz(folder: Path, arguments: list[str]) -> None:
+def fuzz(directory: Path, arguments: list[str]) -> None:
     """Runs libFuzzer in this process, until libFuzzer ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=["beamlabel.transforms"], enable_loader_override=False):
         import fuzz_targets
-    known = {path.name for path in (folder / "found").iterdir()}
+    known = {path.name for path in (directory / "found").iterdir()}
 
     def one(data: bytes) -> None:
         try:
@@ -41,8 +41,8 @@ def fuzz(folder: Path, arguments: list[str]) -> None:
             name = _name(error, data)
             if name not in known:
                 known.add(name)
-                (folder / "found" / name).write_bytes(data)
-                (folder / "found" / f"{name}.txt").write_text(traceback.format_exc())
+                (directory / "found" / name).write_bytes(data)
+                (directory / "found" / f"{name}.txt").write_text(traceback.format_exc())
 
     atheris.Setup([sys.argv[0], *arguments], one)
     atheris.Fuzz()
@@ -61,23 +61,23 @@ def _name(error: Exception, data: bytes) -> str:
     return re.sub(r"[^\w.-]", "_", text)
 
 
-def drive(folder: Path, seconds: float, timeout: int) -> dict[str, Any]:
+def drive(directory: Path, seconds: float, timeout: int) -> dict[str, Any]:
     """Fuzzes for ``seconds``, in as many processes as needed, one after the other."""
     for name in ("corpus", "seeds", "found", "crashes"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        (directory / name).mkdir(parents=True, exist_ok=True)
     import fuzz_targets
 
     for data in fuzz_targets.seeds(_MOST_BYTES):
-        (folder / "seeds" / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+        (directory / "seeds" / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
     begin, runs, processes, coverage, peak, killed = time.monotonic(), 0, 0, 0, 0, 0
     while (left := seconds - (time.monotonic() - begin)) > 5:
         processes += 1
-        log = folder / f"log-{processes}.txt"
+        log = directory / f"log-{processes}.txt"
         command = [
-            sys.executable, __file__, "--scratch", str(folder), "--child", "--",
+            sys.executable, __file__, "--scratch", str(directory), "--child", "--",
             f"-max_total_time={int(left)}", f"-timeout={timeout}", f"-rss_limit_mb={_MEMORY_MB}",
-            f"-max_len={_MOST_BYTES}", f"-artifact_prefix={folder}/crashes/", "-print_final_stats=1",
-            f"-seed={processes}", str(folder / "corpus"), str(folder / "seeds"),
+            f"-max_len={_MOST_BYTES}", f"-artifact_prefix={directory}/crashes/", "-print_final_stats=1",
+            f"-seed={processes}", str(directory / "corpus"), str(directory / "seeds"),
         ]  # fmt: skip
         with log.open("wb") as out:
             code = subprocess.run(command, stdout=out, stderr=out, check=False).returncode
@@ -90,15 +90,15 @@ def drive(folder: Path, seconds: float, timeout: int) -> dict[str, Any]:
         peak = max([peak, *map(int, re.findall(r"\brss: (\d+)Mb", text)), *_peaks(text)])
         if not numbers and code != -signal.SIGKILL:
             raise SystemExit(f"the fuzzer did not run; see {log}")
-    found = sorted(path.name for path in (folder / "found").iterdir() if path.suffix != ".txt")
+    found = sorted(path.name for path in (directory / "found").iterdir() if path.suffix != ".txt")
     # libFuzzer also leaves slow inputs there that ended.
     crashes = sorted(
-        path.name for path in (folder / "crashes").iterdir() if not path.name.startswith("slow-unit")
+        path.name for path in (directory / "crashes").iterdir() if not path.name.startswith("slow-unit")
     )
     return {
         "seconds": round(time.monotonic() - begin), "runs": runs, "processes": processes, "coverage": coverage,
         "peak_mb": peak, "killed": killed, "targets": len(fuzz_targets.TARGETS), "found": found, "crashes": crashes,
-        "corpus": len(list((folder / "corpus").iterdir())),
+        "corpus": len(list((directory / "corpus").iterdir())),
     }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ from beamlabel.transforms.units.plan_units import plan_files
 
 MAX_PIXELS = 1 << 14
 _OPTIONS = DecodeOptions(8, 8, max_pixels=MAX_PIXELS)
-_FOLDER = tempfile.TemporaryDirectory(
+_DIRECTORY = tempfile.TemporaryDirectory(
     prefix="beamlabel-fuzz-",
     dir="/dev/shm" if os.path.isdir("/dev/shm") else None,  # noqa: PTH112
 )
@@ -222,12 +222,12 @@ def compressed_tars(data: bytes) -> None:
 
 
 def hub_tarball(data: bytes) -> None:
-    with tempfile.TemporaryDirectory(dir=_FOLDER.name) as folder:
-        target = Path(folder) / "module"
+    with tempfile.TemporaryDirectory(dir=_DIRECTORY.name) as directory:
+        target = Path(directory) / "module"
         target.mkdir()
         with open(_written("module.tar.gz", data), "rb") as stream:  # noqa: PTH123
             extract_tar(stream, target)
-        check([path.name for path in Path(folder).iterdir()] == ["module"], "a file outside the directory")
+        check([path.name for path in Path(directory).iterdir()] == ["module"], "a file outside the directory")
 
 
 def _window(data: bytes) -> FileWindow:
@@ -241,7 +241,7 @@ def _entries(entries: Iterator[Any]) -> None:
 
 
 def _written(name: str, data: bytes) -> str:
-    path = os.path.join(_FOLDER.name, name)  # noqa: PTH118
+    path = os.path.join(_DIRECTORY.name, name)  # noqa: PTH118
     with open(path, "wb") as file:  # noqa: PTH123
         file.write(data)
     return path

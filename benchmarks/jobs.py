@@ -62,7 +62,7 @@ def run(
         pauses = Pauses()
         pauses.start()
         cost = measure(
-            command, environment=variables, folder=scratch, log=scratch / "log.txt", timeout=6 * 3600
+            command, environment=variables, directory=scratch, log=scratch / "log.txt", timeout=6 * 3600
         )
         pauses.stop()
         if pauses.seconds:

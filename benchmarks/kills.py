@@ -52,9 +52,9 @@ def main() -> None:
     print("| output | killed at | images staged then | fetched twice | result read meanwhile | |")
     print("| --- | --- | ---: | ---: | ---: | --- |", flush=True)
     is_good = True
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["BEAMLABEL_CACHE"] = str(Path(folder) / "cache")
-        for where, kill in kills(options.images, options.kills, options.seed, Path(folder)):
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["BEAMLABEL_CACHE"] = str(Path(directory) / "cache")
+        for where, kill in kills(options.images, options.kills, options.seed, Path(directory)):
             verdict = "; ".join(kill.problems) or "good"
             is_good &= not kill.problems
             print(

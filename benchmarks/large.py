@@ -46,11 +46,11 @@ IN_FULL = (
 Decoder = Callable[[bytes], np.ndarray]
 
 
-def photographs(folder: Path, count: int, noise: float) -> list[Path]:
+def photographs(directory: Path, count: int, noise: float) -> list[Path]:
     """Creates those of ``count`` JPEG files that do not exist yet."""
-    folder = folder / f"large-{noise:g}"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{number:05d}.jpg" for number in range(count)]
+    directory = directory / f"large-{noise:g}"
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / f"{number:05d}.jpg" for number in range(count)]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     if missing:
         rng = np.random.default_rng(0)
@@ -151,8 +151,8 @@ def agreement(paths: Sequence[Path], engine: Engine) -> tuple[float, float]:
 def job_rates(paths: Sequence[Path], rounds: int, arguments: Sequence[str]) -> Iterator[tuple[float, float]]:
     """Yields images a second of the whole job in the long run, with and without fractions."""
     few = len(paths) // 5
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
         uris = scratch / "list.txt"
         uris.write_text("".join(f"{path}\n" for path in paths))
         label(uris, few, scratch, arguments)
@@ -206,18 +206,18 @@ def main() -> None:
     )
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 4.0, 6.0], help="default 0 4 6")
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
+        "--photographs", type=Path, metavar="DIR", help="directory that keeps them for the next run"
     )
     options, arguments = parser.parse_known_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {options.module}"
     )
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.photographs or Path(scratch)
+        directory = options.photographs or Path(scratch)
         artifact = compiled(resolve_module(options.module, scratch), CompileOptions(), scratch)
         engine = open_engine(artifact.path, artifact.sha256)
         for noise in options.noise:
-            paths = photographs(folder, options.images, noise)
+            paths = photographs(directory, options.images, noise)
             report(paths, noise, engine, options, ["--module", options.module, *arguments])
 
 

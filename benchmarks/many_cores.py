@@ -160,14 +160,14 @@ def references(scratch: Path, count: int) -> Path:
     """Writes a list of references to some hundred small JPEGs."""
     from PIL import Image
 
-    folder = scratch / "images"
-    folder.mkdir()
+    directory = scratch / "images"
+    directory.mkdir()
     random = np.random.default_rng(0)
     for number in range(_JPEGS):
         pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+        Image.fromarray(pixels).save(directory / f"{number}.jpg")
     uris = scratch / "list.txt"
-    uris.write_text("".join(f"{folder}/{number % _JPEGS}.jpg\n" for number in range(count)))
+    uris.write_text("".join(f"{directory}/{number % _JPEGS}.jpg\n" for number in range(count)))
     return uris
 
 

@@ -66,13 +66,13 @@ def descendants(root: int) -> set[int]:
     return found
 
 
-def _stat(folder: Path) -> list[str]:
+def _stat(directory: Path) -> list[str]:
     """Returns the fields of ``/proc/PID/stat`` after the command's name, from the third (state) on."""
-    return (folder / "stat").read_text().rpartition(")")[2].split()
+    return (directory / "stat").read_text().rpartition(")")[2].split()
 
 
-def _parent(folder: Path) -> int:
-    return int(_stat(folder)[1])
+def _parent(directory: Path) -> int:
+    return int(_stat(directory)[1])
 
 
 def parse_smaps_rollup(text: str) -> tuple[int, int]:
@@ -144,14 +144,19 @@ def adopt_orphans() -> None:
 
 
 def measure(
-    command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path, timeout: float = 1800
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    directory: Path,
+    log: Path,
+    timeout: float = 1800,
 ) -> Cost:
     """Runs a command to its end and returns its cost; kills the processes that it leaves running.
 
     Args:
       command: program and arguments.
       environment: all its environment variables.
-      folder: its working directory.
+      directory: its working directory.
       log: a file for its stdout and stderr; replaced.
       timeout: seconds after which the command is killed.
     """
@@ -163,7 +168,7 @@ def measure(
         begin = time.perf_counter()
         process = subprocess.Popen(
             command,
-            cwd=folder,
+            cwd=directory,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=stream,

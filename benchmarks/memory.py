@@ -29,11 +29,11 @@ STUB = (str(Path(__file__).with_name("stub_job.py")),)
 BASE = 5000
 
 
-def tiny(folder: Path, count: int) -> list[Path]:
+def tiny(directory: Path, count: int) -> list[Path]:
     """Writes different JPEG files of 16 × 16 pixels."""
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    paths = [folder / f"{number:05d}.jpg" for number in range(count)]
+    paths = [directory / f"{number:05d}.jpg" for number in range(count)]
     for path in paths:
         Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(path, quality=90)
     return paths
@@ -105,7 +105,7 @@ def main() -> None:
         "--distinct", type=int, default=5000, help="number of different photographs (default 5000)"
     )
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
+        "--photographs", type=Path, metavar="DIR", help="directory that keeps them for the next run"
     )
     parser.add_argument(
         "--csv", action="store_true", help="write CSV instead of lists, and keep its other columns"
@@ -114,8 +114,8 @@ def main() -> None:
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {' '.join(arguments)}"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
         if options.counts:
             images = photographs(options.photographs or scratch, min(options.distinct, options.counts[-1]))
             print(f"\n{options.module}", flush=True)

@@ -56,9 +56,9 @@ DAY = 86_400
 class Bucket:
     """The photographs and their daily changes."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder = folder
-        self.folder.mkdir()
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.directory = directory
+        self.directory.mkdir()
         self._chance = random.Random(seed)
         self._made = 0
         self._deleted: dict[Path, bytes] = {}
@@ -66,10 +66,10 @@ class Bucket:
 
     def day(self) -> None:
         """Adds, replaces, breaks, mends, touches, copies and deletes photographs, and restores deleted ones."""
-        there = sorted(self.folder.glob("*.png"))
+        there = sorted(self.directory.glob("*.png"))
         for _ in range(self._chance.randrange(4, 25)):
             self._made += 1
-            self._write(self.folder / f"photo {self._made:04d}.png")
+            self._write(self.directory / f"photo {self._made:04d}.png")
         chosen = self._chance.sample(there, min(len(there), 16))
         for path in chosen[:4]:
             self._write(path)
@@ -81,7 +81,7 @@ class Bucket:
         for path in chosen[7:11]:
             self._touch(path)
         for path in chosen[11:12]:
-            shutil.copyfile(path, self.folder / f"copy of {path.name}")
+            shutil.copyfile(path, self.directory / f"copy of {path.name}")
         for path in chosen[12 : 12 + self._chance.randrange(5)]:
             self._deleted[path] = path.read_bytes()
             path.unlink()
@@ -108,13 +108,13 @@ class Bucket:
         Image.fromarray(corners).resize((48, 40), Image.Resampling.BICUBIC).save(path)
 
 
-def modules(folder: Path) -> list[Path]:
+def modules(directory: Path) -> list[Path]:
     """Returns the tiny module, and two copies with an added file and therefore other fingerprints."""
     made = [Path(TINY)]
     for number in range(len(NEW_MODULES)):
-        note = folder / f"note {number}"
+        note = directory / f"note {number}"
         note.write_text(f"version {number}")
-        made.append(folder / f"module {number}.tar.gz")
+        made.append(directory / f"module {number}.tar.gz")
         with tarfile.open(TINY) as there, tarfile.open(made[-1], "w:gz") as new:
             for member in there:
                 new.addfile(member, there.extractfile(member) if member.isfile() else None)
@@ -133,11 +133,11 @@ def run(*words: object, code: int = 0) -> None:
         raise SystemExit(f"{' '.join(texts)} ended with {ended}, not with {code}")
 
 
-def kill(folder: Path, *words: object) -> None:
-    """Runs ``beamlabel`` in a process and kills it when it has staged a unit for an output in ``folder``."""
+def kill(directory: Path, *words: object) -> None:
+    """Runs ``beamlabel`` in a process and kills it when it has staged a unit for an output in ``directory``."""
     command = [sys.executable, "-m", "beamlabel", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not staged_files(folder, "units/*.json"):
+    while process.poll() is None and not staged_files(directory, "units/*.json"):
         time.sleep(0.005)
     process.kill()
     process.wait()
@@ -148,24 +148,29 @@ class Nights:
     """Runs the nightly command, night by night.
 
     Args:
-      folder: directory of all files.
+      directory: directory of all files.
       seed: seed of the changes.
       written: options of the output's format.
     """
 
-    def __init__(self, folder: Path, seed: int, written: Sequence[str]) -> None:
-        self.folder = folder
-        self.bucket, self.modules = Bucket(folder / "photos", seed), modules(folder)
-        self.source: list[object] = ["--input", f"{folder}/photos/", "--input_format", "images"]
+    def __init__(self, directory: Path, seed: int, written: Sequence[str]) -> None:
+        self.directory = directory
+        self.bucket, self.modules = Bucket(directory / "photos", seed), modules(directory)
+        self.source: list[object] = ["--input", f"{directory}/photos/", "--input_format", "images"]
         self.source += ["--max_error_rate", "1", "--shard_rows", "16", *written]
 
     def output(self, night: int) -> Path:
-        return self.folder / "labels" / f"dt={night:02d}"
+        return self.directory / "labels" / f"dt={night:02d}"
 
     def words(self, night: int) -> list[object]:
         """Returns the arguments of the command."""
         module = self.modules[sum(night >= changed for changed in NEW_MODULES)]
-        skip = ["--skip_labeled", f"{self.folder}/current/*/", f"{self.folder}/labels/dt=*/", "--changed"]
+        skip = [
+            "--skip_labeled",
+            f"{self.directory}/current/*/",
+            f"{self.directory}/labels/dt=*/",
+            "--changed",
+        ]
         skip += ["--tombstones", "--if_exists", "resume"]
         return [*self.source, *skip, "--module", module, "--output", self.output(night)]
 
@@ -177,7 +182,7 @@ class Nights:
         if night in EMPTY:
             self._empty(night)
         if night in KILLED:
-            kill(self.folder / "labels", *self.words(night))
+            kill(self.directory / "labels", *self.words(night))
         if night in OUT_OF_TIME:
             with mock.patch.object(open_unit, "time", Clock()):
                 run(*self.words(night), "--time_limit", "1h", code=4)
@@ -194,9 +199,9 @@ class Nights:
 
     def _empty(self, night: int) -> None:
         """Hides all photographs but one, which must not empty the table."""
-        away = self.folder / "away"
+        away = self.directory / "away"
         away.mkdir()
-        there = sorted((self.folder / "photos").iterdir())
+        there = sorted((self.directory / "photos").iterdir())
         for path in there[1:]:
             path.rename(away / path.name)
         run(*self.words(night), code=1)
@@ -221,39 +226,39 @@ class Clock:
         return 1e10 * (self._asked > 2)
 
 
-def live(folder: Path, seed: int, written: Sequence[str]) -> Iterator[str]:
+def live(directory: Path, seed: int, written: Sequence[str]) -> Iterator[str]:
     """Runs the nights; yields the differences in the end."""
-    nights = Nights(folder, seed, written)
+    nights = Nights(directory, seed, written)
     for night in range(1, NIGHTS + 1):
         nights.live(night)
         if night in COMPACTED:
-            current = folder / "current" / f"{night:02d}"
-            compact(folder, current, killed=True)
-            for old in [*(folder / "labels").glob("dt=*"), *(folder / "current").glob("*")]:
+            current = directory / "current" / f"{night:02d}"
+            compact(directory, current, killed=True)
+            for old in [*(directory / "labels").glob("dt=*"), *(directory / "current").glob("*")]:
                 if old != current:
                     shutil.rmtree(old)
-    compact(folder, folder / "final", killed=False)
-    run(*nights.source, "--module", nights.modules[-1], "--output", folder / "whole")
-    yield from differences(folder / "final", folder / "whole")
+    compact(directory, directory / "final", killed=False)
+    run(*nights.source, "--module", nights.modules[-1], "--output", directory / "whole")
+    yield from differences(directory / "final", directory / "whole")
     if not written:
-        yield from views_differ(folder)
+        yield from views_differ(directory)
 
 
-def views_differ(folder: Path) -> Iterator[str]:
+def views_differ(directory: Path) -> Iterator[str]:
     """Yields differences between the view of docs/nightly.md over the remaining outputs and the compacted table."""
-    outputs = [*(folder / "current").glob("*"), *(folder / "labels").glob("dt=*")]
+    outputs = [*(directory / "current").glob("*"), *(directory / "labels").glob("dt=*")]
     query = "SELECT image_id, content_hash, module_fingerprint FROM"
     shown = set(current_view(outputs).execute(f"{query} current_labels").fetchall())
-    kept = set(duckdb.execute(f"{query} '{folder}/final/part-*.parquet'").fetchall())
+    kept = set(duckdb.execute(f"{query} '{directory}/final/part-*.parquet'").fetchall())
     for image, *rest in sorted(shown - kept):
         yield f"{image}: only the view has {rest}"
     for image, *rest in sorted(kept - shown):
         yield f"{image}: only the table has {rest}"
 
 
-def compact(folder: Path, output: Path, *, killed: bool) -> None:
+def compact(directory: Path, output: Path, *, killed: bool) -> None:
     """Compacts the nights since the last compaction; first starts and kills it once if ``killed``."""
-    inputs = [*(folder / "current").glob("[0-9]*"), folder / "labels"]
+    inputs = [*(directory / "current").glob("[0-9]*"), directory / "labels"]
     words = ["compact", *inputs, "--output", output, "--shard_rows", "20", "--if_exists", "resume"]
     if killed:
         output.parent.mkdir(exist_ok=True)
@@ -264,7 +269,7 @@ def compact(folder: Path, output: Path, *, killed: bool) -> None:
 
 def differences(final: Path, whole: Path) -> Iterator[str]:
     """Yields the differences between the two outputs for each image."""
-    tables = [rows(folder) for folder in (final, whole)]
+    tables = [rows(directory) for directory in (final, whole)]
     for uri in sorted(tables[0].keys() | tables[1].keys()):
         a, b = (of.get(uri) for of in tables)
         if a != b:
@@ -272,17 +277,17 @@ def differences(final: Path, whole: Path) -> Iterator[str]:
     sys.stderr.write(f"{len(tables[0])} images\n")
 
 
-def rows(folder: Path) -> dict[str, Any]:
+def rows(directory: Path) -> dict[str, Any]:
     """Returns an output's row or failure of each image, without its time and the version of its source."""
     found: dict[str, Any] = {}
-    tables = [pq.read_table(path).to_pylist() for path in folder.glob("part-*.parquet")]
+    tables = [pq.read_table(path).to_pylist() for path in directory.glob("part-*.parquet")]
     if not tables:
-        tables = [read_examples(folder)]
+        tables = [read_examples(directory)]
     for row in itertools.chain.from_iterable(tables):
         name = row["uri"] if isinstance(row["uri"], str) else row["uri"][0].decode()
         assert name not in found, f"{name} has two rows"
         found[name] = {**row, "labeled_at": None, "source_version": None}
-    for path in folder.glob("_failures/part-*.jsonl"):
+    for path in directory.glob("_failures/part-*.jsonl"):
         for line in path.read_text().splitlines():
             failure = json.loads(line)
             assert failure["uri"] not in found, f"{failure['uri']} has two rows or failures"

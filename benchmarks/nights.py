@@ -92,14 +92,14 @@ def spec(dimension: int) -> OutputSpec:
     )  # fmt: skip
 
 
-def write_night(folder: Path, images: np.ndarray, deleted: np.ndarray, night: int, dimension: int) -> None:
+def write_night(directory: Path, images: np.ndarray, deleted: np.ndarray, night: int, dimension: int) -> None:
     """Writes a published output."""
-    folder.mkdir(parents=True)
+    directory.mkdir(parents=True)
     run = f"night{night:03d}"
     files = []
 
     def described(name: str, kind: str, rows: int) -> None:
-        data = (folder / name).read_bytes()
+        data = (directory / name).read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         files.append(
             {
@@ -118,12 +118,12 @@ def write_night(folder: Path, images: np.ndarray, deleted: np.ndarray, night: in
         parts = (
             batch(shard[at : at + _BATCH_ROWS], night, dimension) for at in range(0, len(shard), _BATCH_ROWS)
         )
-        with (folder / name).open("wb") as file:
+        with (directory / name).open("wb") as file:
             write_data(file, parts, spec(dimension))
         described(name, "data", len(shard))
     began = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(days=night)
     if len(deleted):
-        (folder / "_deleted").mkdir()
+        (directory / "_deleted").mkdir()
         uris = [f"gs://bucket/photos/{number:09d}.jpg" for number in deleted]
         ids = [hashlib.blake2b(uri.encode(), digest_size=16).hexdigest() for uri in uris]
         rows = {
@@ -134,20 +134,20 @@ def write_night(folder: Path, images: np.ndarray, deleted: np.ndarray, night: in
             "run_id": [run] * len(ids),
         }
         name = f"_deleted/part-{run}-00000.parquet"
-        pq.write_table(pa.table(rows, _TOMBSTONES), folder / name)
+        pq.write_table(pa.table(rows, _TOMBSTONES), directory / name)
         described(name, "deleted", len(deleted))
     rows_of = {"input": len(images), "predicted": len(images), "failed": 0, "skipped": 0}
     manifest = {
-        "schema_version": "2", "run_id": run, "plan_id": run, "output": str(folder), "rows": rows_of, "conserved": True,
-        "complete": True, "failed_by_reason": {}, "error_rate": 0.0, "within_error_rate": True, "kept_columns": {},
-        "metadata": spec(dimension).metadata, "module": {"fingerprint": "f" * 64}, "preprocessing": {}, "files": files,
-        "options": {"max_error_rate": 0.05, "report": False, "base_dir": None}, "started_at": began.isoformat(),
-        "committed_at": began.isoformat(), "seconds": 1.0, "input_files": [],
+        "schema_version": "2", "run_id": run, "plan_id": run, "output": str(directory), "rows": rows_of,
+        "conserved": True, "complete": True, "failed_by_reason": {}, "error_rate": 0.0, "within_error_rate": True,
+        "kept_columns": {}, "metadata": spec(dimension).metadata, "module": {"fingerprint": "f" * 64}, "files": files,
+        "preprocessing": {}, "options": {"max_error_rate": 0.05, "report": False, "base_dir": None},
+        "started_at": began.isoformat(), "committed_at": began.isoformat(), "seconds": 1.0, "input_files": [],
     }  # fmt: skip
-    (folder / "_MANIFEST.json").write_text(json.dumps(manifest))
+    (directory / "_MANIFEST.json").write_text(json.dumps(manifest))
 
 
-def write_nights(folder: Path, rows: int, nights: int, dimension: int) -> None:
+def write_nights(directory: Path, rows: int, nights: int, dimension: int) -> None:
     """Writes nights of ``rows`` rows in all; from the second night on, half are of images labeled before."""
     each = rows // nights
     random = np.random.default_rng(0)
@@ -157,7 +157,7 @@ def write_nights(folder: Path, rows: int, nights: int, dimension: int) -> None:
         fresh = np.arange(known, known + each - again)
         images = np.concatenate([random.choice(known, again, replace=False) if again else fresh[:0], fresh])
         deleted = random.choice(known, min(known // 100, 10_000), replace=False) if known else fresh[:0]
-        write_night(folder / f"dt={night:03d}", images, deleted, night, dimension)
+        write_night(directory / f"dt={night:03d}", images, deleted, night, dimension)
         known += len(fresh)
 
 
@@ -182,12 +182,12 @@ def table(sizes: list[int], nights: int, dimension: int, scratch: Path) -> Itera
     yield "| --- | --- | --- | --- | --- |"
     for rows in sizes:
         with tempfile.TemporaryDirectory(dir=scratch) as name:
-            folder = Path(name)
-            write_nights(folder / "labels", rows, nights, dimension)
-            current = str(folder / "current")
+            directory = Path(name)
+            write_nights(directory / "labels", rows, nights, dimension)
+            current = str(directory / "current")
             commands = [
-                ("compact", str(folder / "labels"), "--output", current),
-                ("diff", str(folder / "labels"), current, "--json"),
+                ("compact", str(directory / "labels"), "--output", current),
+                ("diff", str(directory / "labels"), current, "--json"),
             ]
             for command in commands:
                 seconds, megabytes, said = measured(*command)

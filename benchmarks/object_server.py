@@ -1,6 +1,6 @@
 """Serves a directory's files as Google Cloud Storage does, each answer delayed; for ``benchmarks/remote.py``.
 
-``python benchmarks/object_server.py FOLDER BUCKET SECONDS`` prints its URL, for ``STORAGE_EMULATOR_HOST``, and
+``python benchmarks/object_server.py DIR BUCKET SECONDS`` prints its URL, for ``STORAGE_EMULATOR_HOST``, and
 serves until it is killed. It answers only one kind of request, the JSON API's media download, from memory, with the
 headers of the real service. It shares the cores with the measured program, so it does as little as possible.
 """
@@ -63,12 +63,12 @@ class _Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(self._delay, self._write, answer)
 
 
-async def _serve(folder: Path, bucket: str, delay: float) -> None:
+async def _serve(directory: Path, bucket: str, delay: float) -> None:
     answers = {
         f"/download/storage/v1/b/{bucket}/o/{quote(file.name, safe='~')}?alt=media".encode(): _answer(
             file.read_bytes()
         )
-        for file in sorted(folder.iterdir())
+        for file in sorted(directory.iterdir())
     }
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(answers, delay), "127.0.0.1", backlog=512)

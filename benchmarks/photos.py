@@ -40,9 +40,9 @@ def photographs(cache: Path, count: int, *, seed: int = 0) -> list[Path]:
 
     A photograph depends only on ``seed`` and its number, so a smaller set is the start of a larger one.
     """
-    folder = cache / f"photographs-{_FORMAT}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{number:06d}.jpg" for number in range(count)]
+    directory = cache / f"photographs-{_FORMAT}-{seed}"
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / f"{number:06d}.jpg" for number in range(count)]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     if missing:
         originals = [Image.open(path).convert("RGB") for path in sample_photos()]

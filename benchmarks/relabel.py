@@ -75,9 +75,9 @@ def save_modules(base: Path, own: Path, features: int, classes: int) -> None:
     export_module(ExportBase.of_module(module), head, description, own)
 
 
-def labeled(folder: Path, base: Path, output: Path) -> None:
+def labeled(directory: Path, base: Path, output: Path) -> None:
     """Labels a few images with the base."""
-    images = folder / "images"
+    images = directory / "images"
     images.mkdir()
     for number in range(EXAMPLES):
         pixels = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
@@ -164,12 +164,12 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10, help="default 10")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each size (default 3)")
     parser.add_argument(
-        "--scratch", type=Path, metavar="FOLDER", help="directory for the data, some 10 KB a row"
+        "--scratch", type=Path, metavar="DIR", help="directory for the data, some 10 KB a row"
     )
     options, arguments = parser.parse_known_args()
     print(f"{cpu()} ({platform.machine()}), {os.cpu_count()} cores, Python {platform.python_version()}")
-    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory(dir=options.scratch) as directory:
+        scratch = Path(directory)
         base, own = scratch / "base", scratch / "own"
         save_modules(base, own, options.features, options.classes)
         labeled(scratch, base, scratch / "example")

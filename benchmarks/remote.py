@@ -46,9 +46,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def serving(folder: Path, delay: float) -> Iterator[tuple[int, str]]:
+def serving(directory: Path, delay: float) -> Iterator[tuple[int, str]]:
     """Serves the directory's files; yields the server's process id and URL."""
-    command = [sys.executable, str(SERVER), str(folder), BUCKET, str(delay)]
+    command = [sys.executable, str(SERVER), str(directory), BUCKET, str(delay)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--delay", type=float, default=0.05, help="seconds before each answer (default 0.05)")
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
+        "--photographs", type=Path, metavar="DIR", help="directory that keeps them for the next run"
     )
     options, arguments = parser.parse_known_args()
     few = max(options.images // 10, 1)
@@ -112,8 +112,8 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {' '.join(arguments)}"
     )
     print(f"{options.images} images, {options.delay * 1e3:g} ms before each answer", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
         paths = photographs(options.photographs or scratch, options.images)
         places = {"local": scratch / "files.txt", "gs://": scratch / "objects.txt"}
         places["local"].write_text("".join(f"{path}\n" for path in paths))

@@ -15,7 +15,7 @@ NONE = "–"
 BY_HAND = "<!-- From here on by hand: measured by other programs of benchmarks/. -->\n"
 
 
-def write_report(records: Sequence[Record], folder: Path) -> list[Path]:
+def write_report(records: Sequence[Record], directory: Path) -> list[Path]:
     """Writes the page and the plot of one comparison; returns the two files."""
     (setup,) = of_kind(records, "setup")
     contenders = of_kind(records, "contender")
@@ -33,8 +33,8 @@ def write_report(records: Sequence[Record], folder: Path) -> list[Path]:
         _method(setup, runs),
         _machine(setup, contenders),
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    page, plot = folder / "benchmarks.md", folder / "benchmarks.png"
+    directory.mkdir(parents=True, exist_ok=True)
+    page, plot = directory / "benchmarks.md", directory / "benchmarks.png"
     _, marker, by_hand = page.read_text().partition(BY_HAND) if page.exists() else ("", "", "")
     page.write_text(
         "\n\n".join(section for section in sections if section) + f"\n\n{marker}{by_hand}".rstrip() + "\n"

@@ -130,13 +130,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6000, help="images of a long run (default 6000)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
+        "--photographs", type=Path, metavar="DIR", help="directory that keeps them for the next run"
     )
     options, arguments = parser.parse_known_args()
     arguments = ["--module", options.module, *arguments]
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
         images = photographs(options.photographs or scratch / "photos", min(options.images, 4000))
         few, many = (write_list(scratch / f"{count}.txt", images, count) for count in (20, options.images))
         engines = dict(LOCAL)

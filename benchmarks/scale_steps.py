@@ -93,8 +93,8 @@ def count_requests() -> Counter[str]:
     def paged(name: str) -> None:
         function = getattr(local, name)
 
-        def call(folder: str) -> Any:
-            for number, file in enumerate(function(folder)):
+        def call(directory: str) -> Any:
+            for number, file in enumerate(function(directory)):
                 counts["list"] += number % _PAGE == 0
                 yield file
 
@@ -123,9 +123,9 @@ def _files(unit: WorkUnit) -> list[FileRecord]:
     failed = rows // 1000
     kinds = (("shards", "data", "parquet", rows - failed), ("failures", "failures", "jsonl", failed))
     files = []
-    for folder, kind, ending, count in kinds:
+    for directory, kind, ending, count in kinds:
         digest = hashlib.sha256(f"{kind} {unit.unit_id}".encode()).hexdigest()
-        name = f"{folder}/{unit.unit_id}-{digest[:16]}.{ending}"
+        name = f"{directory}/{unit.unit_id}-{digest[:16]}.{ending}"
         computed_by, now = "litert float32" if kind == "data" else None, time.time()
         if count:
             files.append(FileRecord(name, kind, count, _SHARD_BYTES, digest, computed_by, now, now))
@@ -272,7 +272,11 @@ def _measured(name: str, references: int, units: int, scratch: Path) -> dict[str
     log = scratch / "log.txt"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     cost = measure(
-        [sys.executable, __file__, *arguments], environment=environment, folder=scratch, log=log, timeout=7200
+        [sys.executable, __file__, *arguments],
+        environment=environment,
+        directory=scratch,
+        log=log,
+        timeout=7200,
     )
     if cost.code:
         raise RuntimeError(f"{name} of {references or units}: exit code {cost.code}\n{cost.stderr[-3000:]}")
@@ -288,8 +292,8 @@ def _numbers(text: str) -> list[int]:
 
 
 def _show(steps: Sequence[str], references: int, units: int) -> None:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        scratch = Path(directory)
         for name in steps:
             if name == "plan":
                 if not references:

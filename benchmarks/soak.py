@@ -57,9 +57,9 @@ _FORMATS = (
 _GROWTH = {"pss_mb": 0.05, "rss_mb": 0.05, "threads": 0.05, "descriptors": 0.05}
 
 
-def many_formats(images: Sequence[Path], folder: Path) -> list[Path]:
+def many_formats(images: Sequence[Path], directory: Path) -> list[Path]:
     """Returns the photographs, a third of them converted to other formats."""
-    folder.mkdir(parents=True)
+    directory.mkdir(parents=True)
     paths = []
     for number, image in enumerate(images):
         place = number % (3 * len(_FORMATS))
@@ -67,7 +67,7 @@ def many_formats(images: Sequence[Path], folder: Path) -> list[Path]:
             paths.append(image)
             continue
         ending, name, how = _FORMATS[place]
-        paths.append(folder / f"{number:06d}{ending}")
+        paths.append(directory / f"{number:06d}{ending}")
         Image.open(image).save(paths[-1], name, **how)
     return paths
 
@@ -231,12 +231,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options, arguments = parser.parse_known_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with tempfile.TemporaryDirectory() as folder:
-        cache = Path(os.environ.setdefault("BEAMLABEL_CACHE", f"{folder}/cache"))
+    with tempfile.TemporaryDirectory() as directory:
+        cache = Path(os.environ.setdefault("BEAMLABEL_CACHE", f"{directory}/cache"))
         try:
-            problems = soak(options, arguments, Path(folder), cache)
+            problems = soak(options, arguments, Path(directory), cache)
         finally:
-            Launches(Path(folder, "none"), [], [], Path(folder)).end()
+            Launches(Path(directory, "none"), [], [], Path(directory)).end()
     for problem in problems:
         print(f"- {problem}")
     sys.exit(bool(problems))

@@ -109,7 +109,7 @@ def main() -> None:
         "| | slow worker | seconds | times ideal | units begun |\n| --- | --- | ---: | ---: | ---: |",
         flush=True,
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         for speculative in (False, True):
             chosen = {
                 name: case
@@ -119,11 +119,11 @@ def main() -> None:
             if not chosen:
                 continue
             settings = SPECULATIVE if speculative else None
-            cluster = FlinkCluster(Path(folder) / f"cluster{speculative}", settings=settings)
+            cluster = FlinkCluster(Path(directory) / f"cluster{speculative}", settings=settings)
             try:
                 for number, (name, arguments) in enumerate(chosen.items()):
                     for is_slow in (False, True):
-                        scratch = Path(folder) / f"{speculative}{number}{is_slow}"
+                        scratch = Path(directory) / f"{speculative}{number}{is_slow}"
                         scratch.mkdir()
                         pid = cluster._processes[cluster.names[0]].pid if is_slow else 0
                         over = [*cluster.runner_options("PortableRunner"), *arguments]

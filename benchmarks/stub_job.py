@@ -62,9 +62,9 @@ def stubbed() -> Iterator[None]:
     """Replaces the module that the job would fetch and compile with a stub."""
     # By its importable name, because this file may run as __main__.
     engines._ENGINES["stub"] = "stub_job"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         data = pack(SPEC, b"")
-        path = Path(folder) / "stub.model"
+        path = Path(directory) / "stub.model"
         path.write_bytes(data)
         artifact = Artifact(str(path), hashlib.sha256(data).hexdigest(), SPEC)
         plan.resolve = lambda *_, **__: None  # type: ignore[attr-defined]

@@ -64,9 +64,9 @@ def features(
         yield np.maximum(found - 0.3, 0), truth
 
 
-def write_output(folder: Path, rows: int, classes: int, dimension: int, spread: float, seed: int) -> None:
+def write_output(directory: Path, rows: int, classes: int, dimension: int, spread: float, seed: int) -> None:
     """Writes a published output with these rows and a kept column ``truth``."""
-    folder.mkdir(parents=True)
+    directory.mkdir(parents=True)
     preprocessing = {
         "height": 224,
         "width": 224,
@@ -91,10 +91,10 @@ def write_output(folder: Path, rows: int, classes: int, dimension: int, spread: 
         }
         name = f"part-{RUN_ID}-{number:05d}.parquet"
         pq.write_table(
-            pa.table(columns), folder / name, compression="none", use_dictionary=False, row_group_size=1024
+            pa.table(columns), directory / name, compression="none", use_dictionary=False, row_group_size=1024
         )
         files.append(
-            {"name": name, "kind": "data", "rows": len(ids), "bytes": (folder / name).stat().st_size}
+            {"name": name, "kind": "data", "rows": len(ids), "bytes": (directory / name).stat().st_size}
         )
         first += len(ids)
     metadata = {
@@ -112,7 +112,7 @@ def write_output(folder: Path, rows: int, classes: int, dimension: int, spread: 
         "started_at": "2026-01-01T00:00:00+00:00", "options": {"base_dir": "/"}, "kept_columns": {"truth": "string"},
         "preprocessing": preprocessing,
     }  # fmt: skip
-    (folder / "_MANIFEST.json").write_text(json.dumps(manifest))
+    (directory / "_MANIFEST.json").write_text(json.dumps(manifest))
 
 
 class Peak(threading.Thread):
@@ -163,12 +163,12 @@ def sklearn_best(values: np.ndarray, rows: TrainingRows, places: np.ndarray) -> 
     return max(scores)
 
 
-def measure(folder: Path, with_sklearn: bool) -> dict[str, object]:
+def measure(directory: Path, with_sklearn: bool) -> dict[str, object]:
     """Trains on an output and returns its cost and accuracy."""
     peak, found = Peak(), {}
     peak.start()
     with timed("rows", found):
-        rows = gather_rows(RowsOptions(outputs=(str(folder),)), TruthOptions(truth=("truth",)))
+        rows = gather_rows(RowsOptions(outputs=(str(directory),)), TruthOptions(truth=("truth",)))
     with timed("features", found):
         values = features_of(rows)
     with timed("head", found):
@@ -209,14 +209,19 @@ def main() -> None:
         "--sklearn", action="store_true", help="compare with scikit-learn, for some thousand rows"
     )
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="train-head-"))
+    directory = Path(tempfile.mkdtemp(prefix="train-head-"))
     try:
         write_output(
-            folder / "labels", options.rows, options.classes, options.dimension, options.spread, options.seed
+            directory / "labels",
+            options.rows,
+            options.classes,
+            options.dimension,
+            options.spread,
+            options.seed,
         )
-        print(json.dumps(measure(folder / "labels", options.sklearn), indent=1))
+        print(json.dumps(measure(directory / "labels", options.sklearn), indent=1))
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

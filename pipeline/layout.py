@@ -13,7 +13,7 @@ FAILURES = "_failures"
 UNCHANGED = "_unchanged"
 DELETED = "_deleted"
 # Subdirectories of files, by their kind in the manifest; data is in the output itself.
-FOLDERS = {"data": "", "failures": f"{FAILURES}/", "unchanged": f"{UNCHANGED}/", "deleted": f"{DELETED}/"}
+DIRECTORIES = {"data": "", "failures": f"{FAILURES}/", "unchanged": f"{UNCHANGED}/", "deleted": f"{DELETED}/"}
 REPORT = "_report.html"
 # In the directory of a module that `beamlabel train` wrote.
 TRAINING = "_TRAINING.json"

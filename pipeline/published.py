@@ -11,7 +11,7 @@ from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import has_glob
 
 # Our directories without a published output; the second is from schema version 1.
-_OWN_FOLDERS = re.compile(rf"({layout.OWN}|{layout.EARLIER_STAGING})(-[0-9a-f]{{12}})?|{layout.FAILURES}")
+_OWN_DIRECTORIES = re.compile(rf"({layout.OWN}|{layout.EARLIER_STAGING})(-[0-9a-f]{{12}})?|{layout.FAILURES}")
 
 
 def manifests(pattern: str) -> Iterator[StoredFile]:
@@ -29,11 +29,11 @@ def manifests(pattern: str) -> Iterator[StoredFile]:
     seen = set()
     for each in patterns:
         for file in storage.match(each):
-            folders, _, name = file.path.rpartition("/")
+            directories, _, name = file.path.rpartition("/")
             if (
                 name != layout.MANIFEST
                 or file.path in seen
-                or any(map(_OWN_FOLDERS.fullmatch, folders.split("/")))
+                or any(map(_OWN_DIRECTORIES.fullmatch, directories.split("/")))
             ):
                 continue
             seen.add(file.path)

@@ -103,12 +103,12 @@ def run(
 def _run(options: JobOptions, runner_args: list[str], started_at: float, cancelled: Cancellation) -> int:
     from beamlabel.pipeline.output.lock import locked
     from beamlabel.pipeline.places.cache import check_kept
-    from beamlabel.pipeline.places.outputs import check_folder
+    from beamlabel.pipeline.places.outputs import check_directory
 
     # Set now: the checks access files before a pipeline exists, which would pass these options to Beam.
     beam_setup.configure(runner_args)
     set_billing_project(options.loading.billing_project)
-    output = check_folder("--output", options.output.output)
+    output = check_directory("--output", options.output.output)
     # From here on the directory has one name, however the user spelled it.
     options = dataclasses.replace(options, output=dataclasses.replace(options.output, output=output))
     check_kept()
@@ -216,15 +216,15 @@ def _prepare_output(output: str, options: JobOptions) -> None:
         raise UsageError(f"--output {options.output.output!r}: {error}") from error
 
 
-def _check_submitted(folder: str | None, output: str, if_exists: str) -> None:
+def _check_submitted(directory: str | None, output: str, if_exists: str) -> None:
     """Refuses to touch the staging directory of a submitted job without a waiting launcher."""
     from beamlabel.pipeline.output.lock import OutputLockedError
 
-    if folder is None:
+    if directory is None:
         return
     if if_exists != "overwrite":
         raise OutputLockedError(
-            f"a submitted job stages in {folder} and has not committed yet; when it is done, run beamlabel publish "
+            f"a submitted job stages in {directory} and has not committed yet; when it is done, run beamlabel publish "
             f"{output}; if it never will be, use --if_exists overwrite"
         )
-    _LOGGER.warning("Deleting the staged files of a submitted job, which may still run, in %s", folder)
+    _LOGGER.warning("Deleting the staged files of a submitted job, which may still run, in %s", directory)

@@ -150,7 +150,7 @@ def http_site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
+def open_directory() -> Iterator[Path]:
     """A temporary directory that other users may read; ``tmp_path`` is closed to them."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)

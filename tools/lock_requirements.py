@@ -96,8 +96,8 @@ def write() -> None:
     (table,) = re.findall(r"^\[project\.optional-dependencies\]$(.*?)^\[", text, re.MULTILINE | re.DOTALL)
     extras = re.findall(r"^([a-z0-9_-]+) = \[$", table, re.MULTILINE)
     (requires,) = re.findall(r"^requires = \[(.*)\]$", text, re.MULTILINE)
-    with tempfile.TemporaryDirectory() as folder:
-        backend = Path(folder) / "backend.in"
+    with tempfile.TemporaryDirectory() as directory:
+        backend = Path(directory) / "backend.in"
         backend.write_text("".join(f"{one}\n" for one in re.findall(r'"([^"]+)"', requires)))
         members = {BUILD: _names(_compiled([backend])), BASE: _names(_compiled([project]))}
         members |= {extra: _names(_compiled([project], "--extra", extra)) for extra in extras}

@@ -6,11 +6,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
 requirements=tools/airflow-requirements.txt
-folder=.runners/airflow
-cmp -s "$requirements" "$folder/.installed" && exit 0
-echo "Installing Airflow into $folder (a minute or two) ..." >&2
-rm -rf "$folder"
-"$python" -m venv "$folder"
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check uv==0.13.8
-"$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --requirement "$requirements"
-cp "$requirements" "$folder/.installed"
+directory=.runners/airflow
+cmp -s "$requirements" "$directory/.installed" && exit 0
+echo "Installing Airflow into $directory (a minute or two) ..." >&2
+rm -rf "$directory"
+"$python" -m venv "$directory"
+"$directory/bin/python" -m pip install --quiet --disable-pip-version-check uv==0.13.8
+"$directory/bin/uv" pip install --quiet --python "$directory/bin/python" --requirement "$requirements"
+cp "$requirements" "$directory/.installed"

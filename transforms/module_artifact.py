@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ARTIFACT_SUFFIX = ".beamlabel"
 
 # Artifacts are staged in this subdirectory of the given directory.
-_FOLDER = "beamlabel"
+_DIRECTORY = "beamlabel"
 
 
 def artifact_of(
@@ -181,7 +181,7 @@ def stage(artifact: Artifact, directory: str) -> str:
       OSError: the artifact cannot be read.
     """
     name = f"{artifact.sha256}{ARTIFACT_SUFFIX}"
-    target = storage.join(storage.absolute(directory), _FOLDER, name)
+    target = storage.join(storage.absolute(directory), _DIRECTORY, name)
     # The name is derived from the content, so a file of this name is the same.
     if not storage.exists(target):
         content = storage.read_bytes(artifact.path)

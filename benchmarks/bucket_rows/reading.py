@@ -172,7 +172,7 @@ def list_counters(bench: Bench) -> Figures:
     return _listing(bench, "counters")
 
 
-@row("listing 10 million objects: hashes in folders")
+@row("listing 10 million objects: hashes in directories")
 def list_hashes(bench: Bench) -> Figures:
     """``3f/a1/3fa1….jpg``."""
     return _listing(bench, "hashes")

@@ -93,8 +93,8 @@ def _shards(bench: Bench) -> list[str]:
 def publish(bench: Bench) -> Figures:
     """From the commit to the deletion of the staging directory."""
     shards = bench.sized(10_000)
-    folder = commit_run(bench.bucket, shards)
-    figures = bench.python(_PUBLISH, bench.bucket.uri("out"), folder)
+    directory = commit_run(bench.bucket, shards)
+    figures = bench.python(_PUBLISH, bench.bucket.uri("out"), directory)
     assert len(_shards(bench)) == shards
     return {"shards": shards, **figures}
 
@@ -103,10 +103,10 @@ def publish(bench: Bench) -> Figures:
 def replace(bench: Bench) -> Figures:
     """``--if_exists overwrite``: the shards of the earlier run are deleted."""
     shards = bench.sized(10_000)
-    folder = commit_run(bench.bucket, shards)
-    bench.python(_PUBLISH, bench.bucket.uri("out"), folder)
-    folder = commit_run(bench.bucket, 1, run="20260102T000000Z-abcdef")
-    figures = bench.python(_PUBLISH, bench.bucket.uri("out"), folder)
+    directory = commit_run(bench.bucket, shards)
+    bench.python(_PUBLISH, bench.bucket.uri("out"), directory)
+    directory = commit_run(bench.bucket, 1, run="20260102T000000Z-abcdef")
+    figures = bench.python(_PUBLISH, bench.bucket.uri("out"), directory)
     assert len(_shards(bench)) == 1
     return {"shards": shards, **figures}
 
@@ -115,8 +115,8 @@ def replace(bench: Bench) -> Figures:
 def launch(bench: Bench) -> Figures:
     """The work before any option is checked, with ``--if_exists resume``."""
     shards = bench.sized(10_000)
-    folder = commit_run(bench.bucket, shards).removeprefix(f"{bench.bucket.url}/")
-    bench.bucket.remove(f"{folder}/commit.json")
+    directory = commit_run(bench.bucket, shards).removeprefix(f"{bench.bucket.url}/")
+    bench.bucket.remove(f"{directory}/commit.json")
     return {"shards": shards, **bench.python(_LAUNCH, bench.bucket.uri("out"))}
 
 

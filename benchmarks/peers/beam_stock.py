@@ -68,7 +68,7 @@ def main() -> None:
     peer.let_workers_import_this()
     options, beam_arguments = peer.parser(__doc__).parse_known_args()
     facts = peer.read_facts(options.prepared)
-    output = peer.empty_folder(options.output)
+    output = peer.empty_directory(options.output)
     handler = HubModelHandler(options.module, inference_fn=Infer(facts.features))
     beam_options = PipelineOptions(beam_arguments, save_main_session=True)
     with beam.Pipeline(runner=FnApiRunner(), options=beam_options) as pipeline:

@@ -51,7 +51,7 @@ def main() -> None:
     )
     Label.__call__ = daft.method.batch(return_dtype=row, batch_size=BATCH)(Label.__call__)
     label = daft.cls(Label, max_concurrency=len(os.sched_getaffinity(0)))(options.module, facts)
-    output = peer.empty_folder(options.output)
+    output = peer.empty_directory(options.output)
     frame = daft.from_pydict({"uri": peer.read_list(options.input)}).into_batches(BATCH)
     frame = frame.with_column("row", label(download(col("uri"))))
     columns = [col("row")[name].alias(name) for name in ("class_ids", "scores", "embedding")]

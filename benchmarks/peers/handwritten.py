@@ -100,7 +100,7 @@ def main() -> None:
     parser = peer.parser(__doc__)
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
-    peer.empty_folder(options.output)
+    peer.empty_directory(options.output)
     paths = peer.read_list(options.input)
     context = multiprocessing.get_context("fork")
     counter = context.Value("l", 0)

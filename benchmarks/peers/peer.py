@@ -59,7 +59,7 @@ def read_list(path: str) -> list[str]:
     return Path(path).read_text().split("\n")[:-1]
 
 
-def empty_folder(path: str) -> Path:
+def empty_directory(path: str) -> Path:
     shutil.rmtree(path, ignore_errors=True)
     Path(path).mkdir(parents=True)
     return Path(path).absolute()

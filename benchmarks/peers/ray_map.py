@@ -35,7 +35,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
-    output = peer.empty_folder(options.output)
+    output = peer.empty_directory(options.output)
     paths = peer.read_list(options.input)
     blocks = max(cores, len(paths) // BLOCK)
     dataset = ray.data.from_items([{"uri": path} for path in paths], override_num_blocks=blocks)

@@ -52,7 +52,7 @@ def main() -> None:
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", BATCH)
         .getOrCreate()
     )
-    output = peer.empty_folder(options.output)
+    output = peer.empty_directory(options.output)
     paths = spark.read.text(f"file://{Path(options.input).resolve()}").repartition(cores)
     rows = paths.mapInArrow(labeler(options.module, peer.read_facts(options.prepared)), COLUMNS)
     rows.write.mode("overwrite").parquet(f"file://{output}")

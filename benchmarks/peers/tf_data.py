@@ -17,7 +17,7 @@ BATCH = 64
 def main() -> None:
     options = peer.parser(__doc__).parse_args()
     facts = peer.read_facts(options.prepared)
-    output = peer.empty_folder(options.output)
+    output = peer.empty_directory(options.output)
     model = peer.TensorFlowModel(options.module, facts)
 
     def load(uri: Any) -> tuple[Any, Any]:

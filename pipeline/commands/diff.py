@@ -61,8 +61,8 @@ def main(argv: list[str]) -> int:
         if file is not None:
             check_file(name, file)
     check_scratch()
-    with tempfile.TemporaryDirectory(prefix="diff-") as folder:
-        listed = Path(folder) / "list.csv" if options.list else None
+    with tempfile.TemporaryDirectory(prefix="diff-") as directory:
+        listed = Path(directory) / "list.csv" if options.list else None
         found = compare(options.a, options.b, examples=options.examples, listed=listed)
         try:
             if listed is not None and options.list:

@@ -54,13 +54,13 @@ def main(argv: list[str]) -> int:
 
 
 def fetch_module(
-    handle: str, folder: str, limits: Limits | None = None, fingerprint: str | None = None
+    handle: str, directory: str, limits: Limits | None = None, fingerprint: str | None = None
 ) -> None:
     """Copies a module and records its origin, without running any of it.
 
     Args:
       handle: the module's.
-      folder: the directory to create.
+      directory: the directory to create.
       limits: of the process that fetches it; None: the default limits.
       fingerprint: the required fingerprint; None: any.
 
@@ -71,28 +71,28 @@ def fetch_module(
     """
     from beamlabel.pipeline.job.prepare_module import resolve
     from beamlabel.pipeline.places.cache import check_cache
-    from beamlabel.pipeline.places.outputs import check_folder
+    from beamlabel.pipeline.places.outputs import check_directory
     from beamlabel.transforms import storage
     from beamlabel.transforms.hub.mirror import mirror_module
     from beamlabel.transforms.hub.provenance import Provenance, read_provenance
     from beamlabel.transforms.module_process.process import ModuleProcess
 
-    if folder.startswith(("http://", "https://")) or (
-        not storage.is_local(folder) and not urlsplit(folder).path.strip("/")
+    if directory.startswith(("http://", "https://")) or (
+        not storage.is_local(directory) and not urlsplit(directory).path.strip("/")
     ):
-        raise UsageError(f"DIR {folder!r} is neither a local directory nor one in a bucket")
-    check_folder("DIR", folder)
+        raise UsageError(f"DIR {directory!r} is neither a local directory nor one in a bucket")
+    check_directory("DIR", directory)
     check_cache()
     with ModuleProcess(limits) as process:
         module = resolve(handle, option="MODULE", process=process, fingerprint=fingerprint)
     try:
-        is_new = mirror_module(module.path, folder)
-        record = read_provenance(folder, module.fingerprint)
+        is_new = mirror_module(module.path, directory)
+        record = read_provenance(directory, module.fingerprint)
         if record is None or record.handle != module.origin:
             fetched_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            Provenance(module.origin, module.fingerprint, fetched_at, __version__).write(folder)
+            Provenance(module.origin, module.fingerprint, fetched_at, __version__).write(directory)
     except (ValueError, FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(f"DIR {folder!r}: {error}") from error
+        raise UsageError(f"DIR {directory!r}: {error}") from error
     _LOGGER.info(
-        "%s %s, fingerprint %s", folder, "is there" if is_new else "was there already", module.fingerprint
+        "%s %s, fingerprint %s", directory, "is there" if is_new else "was there already", module.fingerprint
     )

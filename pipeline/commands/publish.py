@@ -17,7 +17,7 @@ from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.pipeline.output.outcome import report
 from beamlabel.pipeline.output.own_json import JOB, read_json
 from beamlabel.pipeline.output.publish import finish_pending
-from beamlabel.pipeline.places.outputs import check_folder
+from beamlabel.pipeline.places.outputs import check_directory
 from beamlabel.pipeline.process.exit import DONE, NOT_YET, exit_process, set_up_logging
 from beamlabel.pipeline.process.messages import tell
 from beamlabel.transforms import storage
@@ -57,7 +57,7 @@ def publish_committed(output: str) -> int:
     Raises:
       UsageError: there is no run of beamlabel.
     """
-    output = check_folder("OUTPUT", output)
+    output = check_directory("OUTPUT", output)
     try:
         with locked(output):
             manifests = finish_pending(output)
@@ -87,7 +87,7 @@ def publish_committed(output: str) -> int:
 def _waiting(output: str, manifest: dict[str, Any] | None) -> str | None:
     """The staging directory of a run that started after the published one was committed."""
     since = datetime.fromisoformat(manifest["committed_at"]).timestamp() if manifest else 0.0
-    for folder in staging.holding(output, layout.JOB):
-        if read_json(storage.join(folder, layout.JOB), JOB)["started_at"] > since:
-            return folder
+    for directory in staging.holding(output, layout.JOB):
+        if read_json(storage.join(directory, layout.JOB), JOB)["started_at"] > since:
+            return directory
     return None

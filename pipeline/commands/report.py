@@ -61,7 +61,7 @@ def make_report(
     """
     # Arrow is slow to import, so --help does without it.
     from beamlabel.pipeline.output.manifest import parse_result
-    from beamlabel.pipeline.places.outputs import check_folder
+    from beamlabel.pipeline.places.outputs import check_directory
     from beamlabel.pipeline.report.before import night_before
     from beamlabel.pipeline.report.data import kept_thumbnails, report_data
     from beamlabel.pipeline.report.failed_pictures import add_failed_pictures
@@ -69,7 +69,7 @@ def make_report(
     from beamlabel.pipeline.report.summaries import published_summaries
     from beamlabel.pipeline.report.thumbnails import fetched_thumbnails
 
-    output = check_folder("OUTPUT", output)
+    output = check_directory("OUTPUT", output)
     try:
         path = storage.join(output, layout.MANIFEST)
         manifest = parse_result(path, storage.read_bytes(path))

@@ -31,7 +31,7 @@ from beamlabel.pipeline.output.lock import locked
 from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.pipeline.output.publish import finish_pending, publish
 from beamlabel.pipeline.places.cache import check_scratch
-from beamlabel.pipeline.places.outputs import check_folder
+from beamlabel.pipeline.places.outputs import check_directory
 from beamlabel.transforms import storage
 from beamlabel.transforms.output_spec import canonical_sha256
 from beamlabel.transforms.records import UnitRecord
@@ -85,7 +85,7 @@ def compact(
       OSError, ValueError: a file cannot be read.
     """
     started_at = time.time()
-    output = check_folder("--output", output)
+    output = check_directory("--output", output)
     check_scratch()
     with locked(output) as lock, tempfile.TemporaryDirectory(prefix="compact-") as scratch:
         try:
@@ -117,20 +117,20 @@ def compact(
 
 
 def _plan(
-    outputs: Sequence[Output], output: str, folder: Path, *, shard_rows: int, drop_others: bool
+    outputs: Sequence[Output], output: str, directory: Path, *, shard_rows: int, drop_others: bool
 ) -> _Plan:
     target = target_of(outputs)
     if target.is_tfrecord:
         try:
             check_installed()
         except ImportError as error:
-            raise UsageError(f"{target.output.folder} has TFRecords: {error}") from error
-    selection = select(outputs, target.fits, folder)
+            raise UsageError(f"{target.output.directory} has TFRecords: {error}") from error
+    selection = select(outputs, target.fits, directory)
     others, nameless = selection.rows["other_module"], selection.rows["unidentified"]
     if others and not drop_others:
         raise UsageError(
             f"{others} images have neither a row of the module, preprocessing and columns of the newest output "
-            f"({target.output.folder}) nor a failure of it; label them again, or use --drop_others to leave them out"
+            f"({target.output.directory}) nor a failure of it; label them again, or use --drop_others to leave them out"
         )
     if nameless and not drop_others:
         raise UsageError(
@@ -150,7 +150,7 @@ def _plan(
 
 
 def _hashes(output: Output) -> list[str]:
-    return [file["sha256"] for kind in layout.FOLDERS for file in output.files(kind)]
+    return [file["sha256"] for kind in layout.DIRECTORIES for file in output.files(kind)]
 
 
 def _job(plan: _Plan, patterns: Sequence[str], started_at: float) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _job(plan: _Plan, patterns: Sequence[str], started_at: float) -> dict[str, A
         "versions": {"beamlabel": __version__, "python": platform.python_version()},
         "compacted": {
             "inputs": [storage.absolute(pattern) for pattern in patterns],
-            "outputs": [{"output": one.folder, "run_id": one.manifest["run_id"]} for one in plan.outputs],
+            "outputs": [{"output": one.directory, "run_id": one.manifest["run_id"]} for one in plan.outputs],
             "tried_with": tried(plan.selection),
             "rows_read": read[0],
             "failures_read": read[1],
@@ -211,9 +211,9 @@ def _stage(plan: _Plan, if_exists: str, job: Mapping[str, Any]) -> str:
         storage.join(staging_dir, layout.JOB), json.dumps(public_values(job), indent=1).encode()
     )
     if if_exists == "resume":
-        for folder in list(staging.holding(plan.output, layout.JOB)):
-            if folder != staging_dir:
-                staging.delete_run(folder)  # has other outputs or options
+        for directory in list(staging.holding(plan.output, layout.JOB)):
+            if directory != staging_dir:
+                staging.delete_run(directory)  # has other outputs or options
         done = reuse_finished_units(plan.output, staging_dir, plan.plan_id)
         if done:
             _LOGGER.info("Resuming after %d completed shards", done)

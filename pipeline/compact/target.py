@@ -92,7 +92,7 @@ def target_of(outputs: Sequence[Output]) -> Target:
     if ".tfrecord" in str(file["name"]):
         if is_version_1:
             raise UsageError(
-                f"{newest.folder} has TFRecords of schema version 1, which do not identify their images: label them "
+                f"{newest.directory} has TFRecords of schema version 1, which do not identify their images: label them "
                 "again"
             )
         return Target(newest, True, metadata, None)

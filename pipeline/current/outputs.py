@@ -14,7 +14,7 @@ from beamlabel.pipeline.output.own_json import DamagedError
 from beamlabel.pipeline.published import manifests
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
-from beamlabel.transforms.storage.inside import RealFolder, below
+from beamlabel.transforms.storage.inside import RealDirectory, below
 from beamlabel.transforms.storage.patterns import has_glob, matcher
 
 
@@ -23,11 +23,11 @@ class Output:
     """A published output.
 
     Attributes:
-      folder: absolute path or URI of the directory, without a trailing slash.
+      directory: absolute path or URI of the directory, without a trailing slash.
       manifest: its ``_MANIFEST.json``.
     """
 
-    folder: str
+    directory: str
     manifest: dict[str, Any]
 
     @property
@@ -42,7 +42,7 @@ class Output:
 
     def path(self, name: str) -> str:
         """The path of a file that the manifest names; see ``below``."""
-        return below(self.folder, name)
+        return below(self.directory, name)
 
 
 def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
@@ -62,10 +62,10 @@ def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
         before = len(found)
         try:
             for file in manifests(pattern):
-                folder = file.path.rpartition("/")[0]
+                directory = file.path.rpartition("/")[0]
                 manifest = _read(file.path)
                 if manifest is not None:
-                    found.setdefault(_place(folder), Output(folder, manifest))
+                    found.setdefault(_place(directory), Output(directory, manifest))
         except (OSError, ValueError) as error:
             if not is_user_error(error):
                 raise
@@ -77,17 +77,17 @@ def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
     return sorted(found.values(), key=_order)
 
 
-def is_among(folder: str, patterns: Sequence[str], outputs: Sequence[Output]) -> bool:
+def is_among(directory: str, patterns: Sequence[str], outputs: Sequence[Output]) -> bool:
     """Whether an absolute directory is covered by the patterns, or contains any of the outputs."""
-    place = RealFolder(folder)
-    if any(place.holds(output.folder) for output in outputs):
+    place = RealDirectory(directory)
+    if any(place.holds(output.directory) for output in outputs):
         return True
-    name = f"{folder}/{layout.MANIFEST}"
+    name = f"{directory}/{layout.MANIFEST}"
     for pattern in map(storage.absolute, patterns):
         named = pattern.rstrip("/")
-        if RealFolder(named).holds(folder) and not RealFolder(named).is_same(folder):
+        if RealDirectory(named).holds(directory) and not RealDirectory(named).is_same(directory):
             return True
-        if has_glob(pattern) and (matcher(named + "/**")(name) or matcher(pattern)(folder)):
+        if has_glob(pattern) and (matcher(named + "/**")(name) or matcher(pattern)(directory)):
             return True
     return False
 
@@ -106,6 +106,6 @@ def _read(path: str) -> dict[str, Any] | None:
         raise UsageError(f"{error}: repair it or remove its directory") from error
 
 
-def _place(folder: str) -> str:
+def _place(directory: str) -> str:
     """The path of a directory with all links resolved."""
-    return os.path.realpath(folder) if storage.is_local(folder) else folder
+    return os.path.realpath(directory) if storage.is_local(directory) else directory

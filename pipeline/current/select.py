@@ -85,14 +85,14 @@ class Selection:
 
 
 def select(
-    outputs: Sequence[Output], fits: Callable[[Output, Mapping[str, Any] | None], bool], folder: Path
+    outputs: Sequence[Output], fits: Callable[[Output, Mapping[str, Any] | None], bool], directory: Path
 ) -> Selection:
     """Reads the identities of rows, failures and tombstones, and finds the current ones; see ``resolve``.
 
     Args:
       outputs: outputs in the order of ``find_outputs``.
       fits: whether the current module made a data file of an output, or with None its failures.
-      folder: empty directory for temporary files, about 60 bytes per row; it must live as long as the result.
+      directory: empty directory for temporary files, about 60 bytes per row; it must live as long as the result.
 
     Raises:
       OSError, ValueError, ImportError: a file cannot be read.
@@ -100,14 +100,14 @@ def select(
     data = _sources(outputs, "data", fits)
     failed = _sources(outputs, "failures", lambda output, _: fits(output, None))
     touched = _sources(outputs, "unchanged", lambda output, _: True)
-    reader = _Reader(outputs, _Buckets(folder))
+    reader = _Reader(outputs, _Buckets(directory))
     with ThreadPoolExecutor(_THREADS) as threads:
         for work, over in ((reader.rows, data), (reader.failures, failed), (reader.touched, touched)):
             list(threads.map(work, over))
         list(threads.map(reader.tombstones, outputs))
-    is_kept = _mapped(folder / "kept", data[-1].stop if data else 0)
-    is_failed = _mapped(folder / "failed", failed[-1].stop if failed else 0)
-    is_touched = _mapped(folder / "touched", touched[-1].stop if touched else 0)
+    is_kept = _mapped(directory / "kept", data[-1].stop if data else 0)
+    is_failed = _mapped(directory / "failed", failed[-1].stop if failed else 0)
+    is_touched = _mapped(directory / "touched", touched[-1].stop if touched else 0)
     counts: Counter[tuple[int, int]] = Counter()
     for entries in reader.buckets.read():
         ordered, fates = resolve(entries)
@@ -202,8 +202,8 @@ class _Reader:
 class _Buckets:
     """Entries on disk, partitioned by the first byte of their image_id; for use by several threads."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._pending: list[np.ndarray] = []
         self._pending_bytes = 0
         self._lock = Lock()
@@ -239,4 +239,4 @@ class _Buckets:
                     entries[order[ends[number] : ends[number + 1]]].tofile(file)
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"entries-{number:02x}"
+        return self._directory / f"entries-{number:02x}"

@@ -15,10 +15,10 @@ import numpy as np
 from beamlabel.pipeline.demo.torch_weights import read_state_dict
 from beamlabel.transforms.extras.install import install_extra
 from beamlabel.transforms.hub.files import Receipt, scan
-from beamlabel.transforms.hub.partial import partial_folder
+from beamlabel.transforms.hub.partial import partial_directory
 
 # Directory in the cache. Increase the number if ``write_module`` changes its output.
-_FOLDER = "demo_efficientnet_lite0_1"
+_DIRECTORY = "demo_efficientnet_lite0_1"
 # ``tfhub_module.pb``: ModuleDef.format (field 1) = SAVED_MODEL_V1 (3).
 _MODULE_DEF = b"\x08\x03"
 # Number of values in the folded network, four bytes each: distinguishes a complete file of variables from a cut one.
@@ -43,11 +43,11 @@ def demo_module(cache_dir: Path) -> Path:
       WeightsError: the checkpoint in the installed package is damaged.
       OSError: the cache cannot be written.
     """
-    module = folder_of(cache_dir)
+    module = directory_of(cache_dir)
     if _is_whole(module):
         return module
     checkpoint = _checkpoint()
-    with partial_folder(module) as scratch:
+    with partial_directory(module) as scratch:
         written = scratch / "written"
         write_module(read_state_dict(checkpoint), written)
         # Written first, so that an existing directory always has its receipt; every writer writes the same one.
@@ -62,14 +62,14 @@ def demo_module(cache_dir: Path) -> Path:
     return module
 
 
-def folder_of(cache_dir: Path) -> Path:
+def directory_of(cache_dir: Path) -> Path:
     """The directory of the demo module in a cache."""
-    return cache_dir / _FOLDER
+    return cache_dir / _DIRECTORY
 
 
 def is_written(cache_dir: Path) -> bool:
     """Whether a cache contains the complete demo module."""
-    return _is_whole(folder_of(cache_dir))
+    return _is_whole(directory_of(cache_dir))
 
 
 def write_demo(cache_dir: str) -> None:
@@ -110,7 +110,7 @@ def _signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
     return meta_graph_pb2.SignatureDef(inputs=described(inputs), outputs=described(outputs))
 
 
-def write_module(state: dict[str, np.ndarray], folder: Path) -> None:
+def write_module(state: dict[str, np.ndarray], directory: Path) -> None:
     """Writes EfficientNet-Lite0 with the weights ``state`` as a TF1 Hub module.
 
     The meta graphs, tagged ``{}`` and ``{"train"}``, are the same inference graph: batch norm is folded,
@@ -124,7 +124,7 @@ def write_module(state: dict[str, np.ndarray], folder: Path) -> None:
 
     Args:
       state: the checkpoint's tensors by name.
-      folder: directory that must not exist yet.
+      directory: directory that must not exist yet.
 
     Raises:
       ValueError: the tensors are not those of EfficientNet-Lite0.
@@ -150,8 +150,8 @@ def write_module(state: dict[str, np.ndarray], folder: Path) -> None:
         signatures = {name: _signature({"images": images}, tensors) for name, tensors in outputs.items()}
         # The builder's own saver is sharded, and adds a random name to the graph.
         saver = v1.train.Saver(sharded=False)
-        builder = v1.saved_model.Builder(str(folder))
+        builder = v1.saved_model.Builder(str(directory))
         builder.add_meta_graph_and_variables(session, [], signatures, saver=saver)
         builder.add_meta_graph(["train"], signatures, saver=saver)
         builder.save()
-    (folder / "tfhub_module.pb").write_bytes(_MODULE_DEF)
+    (directory / "tfhub_module.pb").write_bytes(_MODULE_DEF)

@@ -67,8 +67,8 @@ def sample_photos() -> list[Path]:
 
 def _locate(distribution: str, package: str, file: str) -> Path:
     spec = importlib.util.find_spec(package)
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder).absolute() / file
+    for directory in (spec and spec.submodule_search_locations) or ():
+        path = Path(directory).absolute() / file
         if path.is_file():
             return path
     raise DemoUnavailableError(distribution)

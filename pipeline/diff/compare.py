@@ -100,10 +100,10 @@ def compare(a: str, b: str, *, examples: int, listed: Path | None = None) -> dic
       UsageError: there is no such output.
       OSError, ValueError, ImportError: a file cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="diff-") as folder:
+    with tempfile.TemporaryDirectory(prefix="diff-") as directory:
         sides = []
         for name, pattern in (("A", a), ("B", b)):
-            place = Path(folder) / name
+            place = Path(directory) / name
             place.mkdir()
             sides.append(read_side(pattern, name, place))
         counts, chosen = Counts(), Examples(examples)
@@ -244,7 +244,7 @@ def _result(a: Side, b: Side, counts: Counts, examples: dict[str, list[dict[str,
     for row in itertools.chain.from_iterable(examples.values()):
         places = row.pop("outputs")
         row["outputs"] = [
-            None if place is None else side.outputs[place].folder
+            None if place is None else side.outputs[place].directory
             for place, side in zip(places, (a, b), strict=True)
         ]
     return {
@@ -303,7 +303,7 @@ def _side(side: Side) -> dict[str, Any]:
         for output in side.outputs
     }
     return {
-        "outputs": [output.folder for output in side.outputs],
+        "outputs": [output.directory for output in side.outputs],
         "runs": [output.manifest["run_id"] for output in side.outputs],
         "modules": [
             {"handle": handle, "fingerprint": fingerprint} for handle, fingerprint in sorted(modules)

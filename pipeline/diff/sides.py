@@ -55,7 +55,7 @@ class Side:
     """
 
     outputs: list[Output]
-    folder: Path
+    directory: Path
     labels: Counter[str] = field(default_factory=Counter)
     labeled: int = 0
     failed: int = 0
@@ -65,33 +65,33 @@ class Side:
 
     def bucket(self, number: int) -> pa.Table:
         """The outcomes of about a 64th of the images."""
-        path = self.folder / f"outcomes-{number:02x}"
+        path = self.directory / f"outcomes-{number:02x}"
         if not path.exists():
             return OUTCOME.empty_table()
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
             return stream.read_all()
 
 
-def read_side(pattern: str, name: str, folder: Path) -> Side:
+def read_side(pattern: str, name: str, directory: Path) -> Side:
     """Reads the current outcomes of the outputs that match a pattern; memory does not depend on their number.
 
     Args:
       pattern: an output, a directory of outputs, or a glob of either.
       name: name of the argument, for messages.
-      folder: empty directory for the outcomes.
+      directory: empty directory for the outcomes.
 
     Raises:
       UsageError: there is no such output.
       OSError, ValueError, ImportError: a file cannot be read.
     """
     outputs = find_outputs([pattern], name)
-    scratch = folder / "select"
+    scratch = directory / "select"
     scratch.mkdir()
     selection = select(outputs, lambda output, file: True, scratch)
-    side = Side(outputs, folder)
+    side = Side(outputs, directory)
     side.unidentified = selection.rows["unidentified"] + selection.failures["unidentified"]
     places = {id(output): place for place, output in enumerate(outputs)}
-    writer = _Writer(folder)
+    writer = _Writer(directory)
     try:
         for source in selection.data:
             for batch in _outcomes(source, selection, side):
@@ -195,8 +195,8 @@ def _as_outcomes(batch: pa.RecordBatch, output: int) -> pa.RecordBatch:
 class _Writer:
     """Writes outcomes to one file per bucket, chosen by the first byte of the image_id."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._open: dict[int, tuple[Any, Any]] = {}
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -208,7 +208,7 @@ class _Writer:
 
     def _of(self, number: int) -> Any:
         if number not in self._open:
-            file = pa.OSFile(str(self._folder / f"outcomes-{number:02x}"), "wb")
+            file = pa.OSFile(str(self._directory / f"outcomes-{number:02x}"), "wb")
             self._open[number] = file, pa.ipc.new_stream(file, OUTCOME)
         return self._open[number][1]
 

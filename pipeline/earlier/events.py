@@ -70,11 +70,11 @@ class EventWriter:
     """Collects events in any order and from several threads; a context manager that deletes its temporary files.
 
     Args:
-      folder: directory for the temporary files.
+      directory: directory for the temporary files.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._temporary = TemporaryDirectory(prefix="events-", dir=folder)
+    def __init__(self, directory: Path) -> None:
+        self._temporary = TemporaryDirectory(prefix="events-", dir=directory)
         self._pending: list[np.ndarray] = []
         self._pending_bytes = 0
         self._lock = threading.Lock()

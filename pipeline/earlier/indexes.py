@@ -94,7 +94,7 @@ class EarlierIndexes:
         return {name: index for name, index in named.items() if index is not None}
 
 
-def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> EarlierIndexes:
+def earlier_indexes(patterns: Sequence[str], wanted: Wanted, directory: Path) -> EarlierIndexes:
     """Indexes the images of earlier outputs: those that this run need not label again, and those that existed.
 
     An image counts as labeled if it has a row of the same module and preprocessing in a shard with all the columns of
@@ -103,21 +103,21 @@ def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> Ea
     Args:
       patterns: earlier outputs: directories, or globs of directories or shards. A pattern may match nothing.
       wanted: the rows that this run would write.
-      folder: directory for the indexes.
+      directory: directory for the indexes.
 
     Raises:
       UsageError: a pattern or a file cannot be read.
     """
     begin = time.monotonic()
     earlier = earlier_outputs(patterns, wanted.output)
-    with EventWriter(folder) as writer:
+    with EventWriter(directory) as writer:
         try:
             counts = _gather(earlier, wanted, writer)
         except (OSError, ValueError, ImportError) as error:
             if not is_user_error(error):
                 raise
             raise UsageError(f"--skip_labeled: {error}") from error
-        indexes = _write_indexes(writer, wanted, earlier, folder)
+        indexes = _write_indexes(writer, wanted, earlier, directory)
     rows, unresolved = sum(one.same for one in counts), sum(one.unresolved for one in counts)
     if earlier.shards:
         _LOGGER.info(
@@ -184,7 +184,9 @@ def _gather(earlier: EarlierOutputs, wanted: Wanted, writer: EventWriter) -> lis
 def _tell_others(earlier: EarlierOutputs, wanted: Wanted) -> None:
     if not wanted.tombstones:
         return
-    others = [folder for folder, manifest in earlier.manifests.items() if not wanted.is_of_input(manifest)]
+    others = [
+        directory for directory, manifest in earlier.manifests.items() if not wanted.is_of_input(manifest)
+    ]
     if others:
         _LOGGER.warning(
             "--tombstones: ignoring the images of %d earlier outputs that have other inputs, such as %s",
@@ -193,7 +195,7 @@ def _tell_others(earlier: EarlierOutputs, wanted: Wanted) -> None:
 
 
 def _write_indexes(
-    writer: EventWriter, wanted: Wanted, earlier: EarlierOutputs, folder: Path
+    writer: EventWriter, wanted: Wanted, earlier: EarlierOutputs, directory: Path
 ) -> EarlierIndexes:
     """Writes the indexes, one range of images at a time."""
     widths = {layout.LABELED: STATE.size if wanted.changed else 0}
@@ -204,20 +206,20 @@ def _write_indexes(
     if wanted.features is not None:
         widths[layout.FEATURES] = FEATURE_PLACE.size
     with ExitStack() as stack:
-        files = {name: stack.enter_context((folder / name).open("wb")) for name in widths}
+        files = {name: stack.enter_context((directory / name).open("wb")) for name in widths}
         for newest in writer.newest():
             for name, file in files.items():
                 file.write(_entries(newest, name, widths[name]))
-    made = {name: _local_index(folder / name, width) for name, width in widths.items()}
+    made = {name: _local_index(directory / name, width) for name, width in widths.items()}
     lists: dict[str, LocalIndex] = {}
     if wanted.tombstones:
         told = [shard.path for shard in earlier.shards] + [path for path, _ in earlier.files("failures")]
-        path = folder / layout.LIVE_SHARDS
+        path = directory / layout.LIVE_SHARDS
         path.write_text(json.dumps(told))
         lists[layout.LIVE_SHARDS] = LocalIndex(path, _sha256(path), len(told))
     if wanted.features is not None:
         shards = [EarlierShard(shard.path, shard.size, shard.version) for shard in earlier.shards]
-        path = folder / layout.FEATURE_SHARDS
+        path = directory / layout.FEATURE_SHARDS
         path.write_text(listed(wanted.features.dimension, shards))
         lists[layout.FEATURE_SHARDS] = LocalIndex(path, _sha256(path), len(shards))
     return EarlierIndexes(

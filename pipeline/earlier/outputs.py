@@ -13,12 +13,12 @@ from beamlabel.pipeline.output.manifest import parse_result
 from beamlabel.pipeline.output.own_json import DamagedError
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
-from beamlabel.transforms.storage.inside import RealFolder, below
+from beamlabel.transforms.storage.inside import RealDirectory, below
 from beamlabel.transforms.storage.patterns import fixed_start
 
 _ENDINGS = (".parquet", ".tfrecord", ".tfrecord.gz")
 # beamlabel's directories without data shards; the second is that of schema version 1.
-_OWN_FOLDERS = re.compile(
+_OWN_DIRECTORIES = re.compile(
     rf"({layout.OWN}|{layout.EARLIER_STAGING})(-[0-9a-f]{{12}})?"
     rf"|{layout.FAILURES}|{layout.UNCHANGED}|{layout.DELETED}"
 )
@@ -48,10 +48,10 @@ class EarlierOutputs:
 
     def files(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The files of a kind that the manifests name, each with its manifest."""
-        for folder, manifest in self.manifests.items():
+        for directory, manifest in self.manifests.items():
             for file in manifest["files"]:
                 if file["kind"] == kind:
-                    yield below(folder, file["name"]), manifest
+                    yield below(directory, file["name"]), manifest
 
 
 def earlier_outputs(patterns: Iterable[str], output: str) -> EarlierOutputs:
@@ -69,7 +69,7 @@ def earlier_outputs(patterns: Iterable[str], output: str) -> EarlierOutputs:
     for pattern in patterns:
         for shard in _shards(pattern, output, manifests):
             shards[shard.path] = shard
-    known = {folder: manifest for folder, manifest in manifests.items() if manifest is not None}
+    known = {directory: manifest for directory, manifest in manifests.items() if manifest is not None}
     return EarlierOutputs(tuple(shards[path] for path in sorted(shards)), dict(sorted(known.items())))
 
 
@@ -84,33 +84,33 @@ def _shards(pattern: str, output: str, manifests: dict[str, dict[str, Any] | Non
         if not is_user_error(error):
             raise
         raise UsageError(f"--skip_labeled {pattern!r}: {error}") from error
-    own, start = RealFolder(output), fixed_start(pattern)
+    own, start = RealDirectory(output), fixed_start(pattern)
     names: dict[str, set[str]] = {}
     are_own: dict[str, bool] = {}
     for file in matched:
         path = file.path
-        folder, _, name = path.rpartition("/")
-        parts = folder[len(start) :].split("/")
-        if name.startswith(("_", ".")) or any(map(_OWN_FOLDERS.fullmatch, parts)):
+        directory, _, name = path.rpartition("/")
+        parts = directory[len(start) :].split("/")
+        if name.startswith(("_", ".")) or any(map(_OWN_DIRECTORIES.fullmatch, parts)):
             continue
         if not name.endswith(_ENDINGS):
             continue
-        if folder not in are_own:
-            are_own[folder] = own.is_same(folder)
-        if are_own[folder]:
+        if directory not in are_own:
+            are_own[directory] = own.is_same(directory)
+        if are_own[directory]:
             continue
-        if folder not in manifests:
-            manifests[folder] = _manifest(folder)
-        manifest = manifests[folder]
-        if folder not in names:
-            names[folder] = {one["name"] for one in manifest["files"]} if manifest else set()
-        if manifest is None or name in names[folder]:
+        if directory not in manifests:
+            manifests[directory] = _manifest(directory)
+        manifest = manifests[directory]
+        if directory not in names:
+            names[directory] = {one["name"] for one in manifest["files"]} if manifest else set()
+        if manifest is None or name in names[directory]:
             yield Shard(path, manifest, file.size, file.version)
 
 
-def _manifest(folder: str) -> dict[str, Any] | None:
+def _manifest(directory: str) -> dict[str, Any] | None:
     try:
-        path = storage.join(folder, layout.MANIFEST)
+        path = storage.join(directory, layout.MANIFEST)
         return parse_result(path, storage.read_bytes(path))
     except (FileNotFoundError, IsADirectoryError):
         return None
@@ -119,4 +119,4 @@ def _manifest(folder: str) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise
-        raise UsageError(f"--skip_labeled: {folder}/{layout.MANIFEST}: {error}") from error
+        raise UsageError(f"--skip_labeled: {directory}/{layout.MANIFEST}: {error}") from error

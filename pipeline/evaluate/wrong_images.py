@@ -95,8 +95,8 @@ class WrongImages:
         if table.column("prediction_name").null_count == table.num_rows:
             table = table.drop_columns(["prediction_name"])
         try:
-            with tempfile.TemporaryDirectory(prefix="errors-") as folder:
-                local = Path(folder) / "errors"
+            with tempfile.TemporaryDirectory(prefix="errors-") as directory:
+                local = Path(directory) / "errors"
                 self._write(table, local)
                 storage.write_file(self._path, local)
         except OSError as error:

@@ -71,7 +71,7 @@ def fine_tune(
         try:
             return _in(place, base, network, trained, rows, options, tuning, progress)
         except BaseException:
-            progress(f"not finished; rerun with --if_exists resume to continue from {place.folder}")
+            progress(f"not finished; rerun with --if_exists resume to continue from {place.directory}")
             raise
 
 
@@ -87,9 +87,9 @@ def _in(
 ) -> Findings:
     load = load_options_of(rows.base.options, rows.base.preprocessing, options.rights)
     decode = dataclasses.replace(load.decode, height=base.module.height, width=base.module.width)
-    progress(f"fetching and decoding {len(rows)} images into {place.folder} (skipping any already there)")
+    progress(f"fetching and decoding {len(rows)} images into {place.directory} (skipping any already there)")
     with _bar() as bar:
-        pixels = decoded_pixels(rows, dataclasses.replace(load, decode=decode), place.folder, bar)
+        pixels = decoded_pixels(rows, dataclasses.replace(load, decode=decode), place.directory, bar)
     usable, rows = usable_rows(rows, pixels)
     for problem in pixels.problems:
         progress(f"{problem.count} {problem.what}: {', '.join(problem.examples)}")

@@ -47,8 +47,8 @@ class Pixels:
     problems: tuple[Problem, ...]
 
 
-def decoded_pixels(rows: TrainingRows, options: LoadOptions, folder: Path, told: Told) -> Pixels:
-    """Fetches and decodes the images of all rows that the cache in ``folder`` does not hold yet.
+def decoded_pixels(rows: TrainingRows, options: LoadOptions, directory: Path, told: Told) -> Pixels:
+    """Fetches and decodes the images of all rows that the cache in ``directory`` does not hold yet.
 
     A cache of other rows or another decoding is made again. A checksum of the pixels tells whether an image is done,
     so an image that was half written when a process was killed is decoded again. An image is left out if its content
@@ -57,7 +57,7 @@ def decoded_pixels(rows: TrainingRows, options: LoadOptions, folder: Path, told:
     Args:
       rows: rows of the images.
       options: the options of the labeling job.
-      folder: existing directory of the cache.
+      directory: existing directory of the cache.
       told: receives the numbers of done and all rows.
 
     Raises:
@@ -65,11 +65,11 @@ def decoded_pixels(rows: TrainingRows, options: LoadOptions, folder: Path, told:
     """
     about = json.dumps(_about(rows, options), sort_keys=True)
     size = options.decode.height, options.decode.width, 3
-    if _text(folder / ABOUT) != about:
-        _create(folder, about, len(rows), size)
-    array = np.memmap(folder / PIXELS, np.uint8, "r+", shape=(len(rows), *size))
-    checks = np.memmap(folder / CHECKS, np.uint64, "r+", shape=(len(rows),))
-    failed: dict[str, str] = json.loads(_text(folder / FAILED) or "{}")
+    if _text(directory / ABOUT) != about:
+        _create(directory, about, len(rows), size)
+    array = np.memmap(directory / PIXELS, np.uint8, "r+", shape=(len(rows), *size))
+    checks = np.memmap(directory / CHECKS, np.uint64, "r+", shape=(len(rows),))
+    failed: dict[str, str] = json.loads(_text(directory / FAILED) or "{}")
     missing = [
         row
         for row in range(len(rows))
@@ -79,7 +79,7 @@ def decoded_pixels(rows: TrainingRows, options: LoadOptions, folder: Path, told:
     for number, (row, result) in enumerate(_loaded(rows, missing, options), start=1):
         if isinstance(result, str):
             failed[str(row)] = result
-            _save(folder / FAILED, json.dumps(failed))
+            _save(directory / FAILED, json.dumps(failed))
             checks[row] = _CANNOT
         else:
             array[row] = result
@@ -101,21 +101,21 @@ def _about(rows: TrainingRows, options: LoadOptions) -> dict[str, object]:
     return {"rows": digest.hexdigest(), "decode": repr(options.decode), "decoder": DECODER_VERSION}
 
 
-def _create(folder: Path, about: str, rows: int, size: tuple[int, int, int]) -> None:
+def _create(directory: Path, about: str, rows: int, size: tuple[int, int, int]) -> None:
     """Creates an empty cache. ``pixels.json`` is written last, so its presence proves that the cache is complete."""
     for name in (ABOUT, PIXELS, CHECKS, FAILED):
-        (folder / name).unlink(missing_ok=True)
+        (directory / name).unlink(missing_ok=True)
     needed = rows * (int(np.prod(size)) + 8)
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(directory).free
     if free < needed + _SPARE_BYTES:
         raise UsageError(
-            f"--fine_tune: {rows} decoded images need {needed / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB "
-            "are free: free some space, or set --output to another disk"
+            f"--fine_tune: {rows} decoded images need {needed / 1e9:.1f} GB in {directory}, but only {free / 1e9:.1f} "
+            "GB are free: free some space, or set --output to another disk"
         )
     for name, length in ((PIXELS, rows * int(np.prod(size))), (CHECKS, rows * 8)):
-        with (folder / name).open("wb") as file:
+        with (directory / name).open("wb") as file:
             file.truncate(length)
-    _save(folder / ABOUT, about)
+    _save(directory / ABOUT, about)
 
 
 def _is_done(array: np.ndarray, checks: np.ndarray, row: int) -> bool:

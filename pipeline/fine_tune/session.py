@@ -112,7 +112,7 @@ class Session:
                 f"cancelled after {len(state.history)} of {self._epochs} epochs: "
                 f"keeping the best, epoch {state.best_epoch}"
             )
-        self.model.keras.load_weights(self._place.folder / state.best)
+        self.model.keras.load_weights(self._place.directory / state.best)
         return Trained(
             self.model,
             state.mode,

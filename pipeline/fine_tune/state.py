@@ -74,30 +74,30 @@ class Workplace:
     """A directory beside the output that holds pixels and weights until the training is done.
 
     Args:
-      folder: the existing directory.
+      directory: the existing directory.
       state: the state read from it.
     """
 
-    def __init__(self, folder: Path, state: State) -> None:
-        self.folder, self.state = folder, state
+    def __init__(self, directory: Path, state: State) -> None:
+        self.directory, self.state = directory, state
 
     def save(self, **changes: Any) -> None:
         """Changes the state on disk atomically, then deletes the weights that it no longer names."""
         before = {self.state.weights, self.state.best}
         self.state = dataclasses.replace(self.state, **changes)
-        _write(self.folder, self.state)
+        _write(self.directory, self.state)
         for name in before - {self.state.weights, self.state.best, ""}:
-            (self.folder / name).unlink(missing_ok=True)
+            (self.directory / name).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Removes the directory; the state file, which marks it as beamlabel's, goes last."""
-        for path in self.folder.iterdir():
+        for path in self.directory.iterdir():
             if path.name != STATE:
                 path.unlink()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.directory)
 
 
-def folder_of(output: str) -> Path:
+def directory_of(output: str) -> Path:
     """Directory for the files of a training into ``output``, an absolute path: beside it, or a temporary one."""
     if storage.is_local(output):
         return Path(f"{staging.beside(output)}-training")
@@ -116,47 +116,47 @@ def open_workplace(output: str, identity: dict[str, Any], if_exists: str) -> Wor
     Raises:
       UsageError: the training was interrupted and may not resume, it differs, or the directory is not beamlabel's.
     """
-    folder = folder_of(output)
+    directory = directory_of(output)
     text = json.dumps(identity, sort_keys=True)
-    if not folder.exists():
-        folder.mkdir(parents=True)
+    if not directory.exists():
+        directory.mkdir(parents=True)
         state = State(text)
-        _write(folder, state)
-        return Workplace(folder, state)
-    found = None if folder.is_symlink() else _read(folder)
+        _write(directory, state)
+        return Workplace(directory, state)
+    found = None if directory.is_symlink() else _read(directory)
     if found is None:
         raise UsageError(
-            f"Directory {folder} was not made by beamlabel but has the name of a training's directory: move it away"
+            f"Directory {directory} was not made by beamlabel but has the name of a training's directory: move it away"
         )
     if if_exists != RESUME:
         raise UsageError(
             f"The training into {output} was interrupted after {len(found.history)} epochs: use --if_exists resume to "
-            f"continue, or delete {folder} to start again"
+            f"continue, or delete {directory} to start again"
         )
     if found.identity != text:
         different = _different(json.loads(found.identity), identity)
         raise UsageError(
             f"The interrupted training into {output} differs in {', '.join(different)}: give the same options, or "
-            f"delete {folder} to start again"
+            f"delete {directory} to start again"
         )
-    _tidy(folder, found)
-    return Workplace(folder, found)
+    _tidy(directory, found)
+    return Workplace(directory, found)
 
 
 def _different(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
-def _tidy(folder: Path, state: State) -> None:
+def _tidy(directory: Path, state: State) -> None:
     """Deletes weights that a killed process wrote but did not name in the state yet."""
-    for path in folder.glob("*.weights.h5"):
+    for path in directory.glob("*.weights.h5"):
         if path.name not in (state.weights, state.best):
             path.unlink()
 
 
-def _read(folder: Path) -> State | None:
+def _read(directory: Path) -> State | None:
     try:
-        value = parse((folder / STATE).read_bytes(), _STATE)
+        value = parse((directory / STATE).read_bytes(), _STATE)
         if value.pop("format") != _FORMAT:
             return None
         history = tuple(Epoch(**one) for one in value.pop("history"))
@@ -164,7 +164,7 @@ def _read(folder: Path) -> State | None:
         parse(found.identity, OBJECT)
         # These files are loaded and deleted, so their names must be safe.
         for name in filter(None, (found.weights, found.best)):
-            below(str(folder), name)
+            below(str(directory), name)
             if not _WEIGHTS.fullmatch(name):
                 return None
         return found
@@ -172,10 +172,10 @@ def _read(folder: Path) -> State | None:
         return None
 
 
-def _write(folder: Path, state: State) -> None:
-    temporary = folder / f".{STATE}"
+def _write(directory: Path, state: State) -> None:
+    temporary = directory / f".{STATE}"
     with temporary.open("w") as file:
         json.dump({"format": _FORMAT, **dataclasses.asdict(state)}, file)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(folder / STATE)
+    temporary.replace(directory / STATE)

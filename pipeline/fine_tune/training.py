@@ -33,7 +33,7 @@ def train(model: TrainedModel, task: Task, place: Workplace, epochs: int, patien
     if state.is_over:
         return
     if state.weights:
-        model.keras.load_weights(place.folder / state.weights)
+        model.keras.load_weights(place.directory / state.weights)
     data = batches(task, task.train, shuffled=True)
     model.keras.fit(
         data,
@@ -86,7 +86,7 @@ def _keeper(model: TrainedModel, task: Task, data: Any, place: Workplace, epochs
             history = place.state.history
             best = history[place.state.best_epoch - 1] if place.state.best_epoch else None
             name = f"epoch-{done.number:05d}.weights.h5"
-            self.model.save_weights(place.folder / name)
+            self.model.save_weights(place.directory / name)
             changes: dict[str, Any] = {"history": (*history, done), "weights": name}
             if is_better(done, best, by_loss=task.rows.multi_label):
                 changes |= {"best": name, "best_epoch": done.number}

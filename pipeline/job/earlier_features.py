@@ -12,11 +12,11 @@ class EarlierOutput:
     """One output whose rows are labeled again.
 
     Attributes:
-      folder: absolute path or URI.
+      directory: absolute path or URI.
       manifest: its ``_MANIFEST.json``.
     """
 
-    folder: str
+    directory: str
     manifest: dict[str, Any]
 
 
@@ -36,5 +36,5 @@ class EarlierFeatures:
 
     def told(self) -> dict[str, Any]:
         """The entry of a manifest about these embeddings."""
-        runs = [{"output": one.folder, "run_id": one.manifest["run_id"]} for one in self.outputs]
+        runs = [{"output": one.directory, "run_id": one.manifest["run_id"]} for one in self.outputs]
         return {"outputs": runs}

@@ -12,7 +12,7 @@ import bracex
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import InputOptions
-from beamlabel.pipeline.output.place import OwnFolders
+from beamlabel.pipeline.output.place import OwnDirectories
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.archives.compression import ARCHIVE_ENDINGS, TAR_ENDINGS, is_compressed_tar
 from beamlabel.transforms.inputs.archives.open_archive import TAR, ZIP
@@ -85,7 +85,7 @@ def match_inputs(options: InputOptions, output: str) -> Matched:
         directory.
     """
     wanted = path_filter(options)
-    own = OwnFolders(output.rstrip("/"))
+    own = OwnDirectories(output.rstrip("/"))
     patterns = list(dict.fromkeys(map(_absolute, options.input)))
     patterns = list(dict.fromkeys(one for pattern in patterns for one in _expanded(pattern)))
     named = dict(zip(patterns, in_threads(_named_file, patterns), strict=True))
@@ -165,7 +165,7 @@ def _matches(pattern: str) -> Iterator[storage.StoredFile]:
 
 
 def _match_pattern(
-    pattern: str, options: InputOptions, wanted: PathFilter, own: OwnFolders, left_out: Counter[str]
+    pattern: str, options: InputOptions, wanted: PathFilter, own: OwnDirectories, left_out: Counter[str]
 ) -> Iterable[InputFile]:
     if next(_matches(pattern), None) is None:
         if has_glob(pattern) or pattern.endswith("/") or next(_matches(pattern + "/"), None) is None:
@@ -265,7 +265,7 @@ def _check_images(pattern: str, wanted: PathFilter) -> None:
     raise UsageError(f"--input {pattern!r}: none of its files is an image ({causes})")
 
 
-def _is_among(pattern: str, own: OwnFolders) -> UsageError:
+def _is_among(pattern: str, own: OwnDirectories) -> UsageError:
     return UsageError(
         f"--output {own.paths[0]!r} is among the files that --input {pattern!r} names; use another directory"
     )
@@ -278,12 +278,12 @@ def _hidden(below: str) -> bool:
 
 def _sidecars(formats: Mapping[str, str]) -> set[str]:
     """Files other than images that were named together with images of their directory, as a shell's ``*`` does."""
-    folders = {path.rpartition("/")[0] for path, kind in formats.items() if kind == IMAGES}
+    directories = {path.rpartition("/")[0] for path, kind in formats.items() if kind == IMAGES}
     found = {
         path
         for path, kind in formats.items()
         if kind != IMAGES
-        and path.rpartition("/")[0] in folders
+        and path.rpartition("/")[0] in directories
         and kind_by_name(path.rpartition("/")[2]) is not FileKind.IMAGE
         and not path.lower().endswith(_CONTAINERS)
     }
@@ -296,10 +296,10 @@ def _sidecars(formats: Mapping[str, str]) -> set[str]:
     return found
 
 
-def _are_all_named(folder: str, named: Container[str]) -> bool:
+def _are_all_named(directory: str, named: Container[str]) -> bool:
     """Whether all files of a directory are named, as by a shell's ``*``."""
-    start = len(folder) + 1
-    files = _matches(storage.escape(folder) + "/*")
+    start = len(directory) + 1
+    files = _matches(storage.escape(directory) + "/*")
     return all(file.path in named or file.path[start:].startswith(".") for file in files)
 
 

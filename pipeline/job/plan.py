@@ -134,7 +134,7 @@ def _plan(
     plan_id = _plan_id(inputs, source, load, spec, options.module)
     spec = dataclasses.replace(spec, metadata={**spec.metadata, schema.PLAN_ID: plan_id})
     staging_dir = storage.join(staging.root(output), plan_id)
-    deadline = BatchDeadline(timeouts.folder(staging_dir), options.inference.inference_deadline)
+    deadline = BatchDeadline(timeouts.directory(staging_dir), options.inference.inference_deadline)
     predict, staged = _staged(dataclasses.replace(predict, deadline=deadline), staging_dir, artifact, head)
     source = dataclasses.replace(source, selection=_selection(indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)

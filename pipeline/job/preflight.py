@@ -22,7 +22,7 @@ from beamlabel.transforms.inputs.parquet_rows import check_parquet
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns
 from beamlabel.transforms.inputs.sources.archive import ARCHIVES
 from beamlabel.transforms.inputs.sources.archive_columns import parse_columns, see_archive, unified_members
-from beamlabel.transforms.inputs.sources.folder_kept import folder_kept
+from beamlabel.transforms.inputs.sources.directory_kept import directory_kept
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.registry import IMAGES, WITHOUT_COLUMNS
 from beamlabel.transforms.inputs.tables.decide_types import check_table_values
@@ -140,7 +140,7 @@ def _columns_of(
             what, name = ("URIs", read.uri) if read.image is None else ("images", read.image)
             _LOGGER.info("--input: reading %s from the column %r", what, name)
         for file in others:
-            kept_columns = folder_kept(file, options.keep_columns, path_filter(options))
+            kept_columns = directory_kept(file, options.keep_columns, path_filter(options))
             found.append((file.path, dataclasses.replace(read, kept=kept_columns)))
         columns = unified_columns(found)
         kept = tuple((column.name, column.type) for column in columns.kept)
@@ -238,9 +238,9 @@ def check_output(output: str, if_exists: str) -> None:
         )
     # Files that cannot be replaced must be found before the work, not after it.
     for name in (layout.MANIFEST, layout.SUCCESS, layout.SCHEMA_PBTXT, layout.REPORT):
-        check_place(storage.join(output, name), is_folder=False)
+        check_place(storage.join(output, name), is_directory=False)
     for name in (layout.FAILURES, layout.UNCHANGED, layout.DELETED):
-        check_place(storage.join(output, name), is_folder=True)
+        check_place(storage.join(output, name), is_directory=True)
 
 
 def _others(output: str) -> Iterator[str]:

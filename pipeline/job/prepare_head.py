@@ -78,8 +78,8 @@ def _check_images(handle: str, spec: ModelSpec, features: EarlierFeatures) -> No
     ):
         if ours != theirs:
             raise UsageError(
-                f"--module {handle} takes {name} {ours}, but the embeddings in {features.outputs[0].folder} are those "
-                f"of {name} {theirs}; {_INSTEAD}"
+                f"--module {handle} takes {name} {ours}, but the embeddings in {features.outputs[0].directory} are "
+                f"those of {name} {theirs}; {_INSTEAD}"
             )
 
 
@@ -100,11 +100,11 @@ def _difference(output: EarlierOutput, base: str) -> str:
     fingerprint = str(metadata.get(schema.MODULE_FINGERPRINT))
     if metadata.get(schema.FEATURES_ID) is None and fingerprint == base:
         return (
-            f"{output.folder} was written by an earlier version of beamlabel, and does not record from which output of "
-            "the module its embeddings come"
+            f"{output.directory} was written by an earlier version of beamlabel, and does not record from which output "
+            "of the module its embeddings come"
         )
     return (
-        f"its base is the module {base[:12]}…, but the embeddings in {output.folder} come from another module "
+        f"its base is the module {base[:12]}…, but the embeddings in {output.directory} come from another module "
         f"({metadata.get(schema.MODULE_HANDLE)}, {fingerprint[:12]}…) or from another output of it"
     )
 
@@ -116,5 +116,5 @@ def _check_decoding(handle: str, spec: ModelSpec, features: EarlierFeatures) -> 
         if ours != theirs:
             raise UsageError(
                 f"--module {handle}: its head was trained on images decoded with {name} {ours}, but those of "
-                f"{features.outputs[0].folder} were decoded with {name} {theirs}; {_INSTEAD}"
+                f"{features.outputs[0].directory} were decoded with {name} {theirs}; {_INSTEAD}"
             )

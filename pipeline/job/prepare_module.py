@@ -104,15 +104,15 @@ def load(resolved: ResolvedModule, process: ModuleProcess, **options: Any) -> Hu
     return inspect_module(resolved, **options)
 
 
-def _demo(folder: Path, process: ModuleProcess) -> str:
+def _demo(directory: Path, process: ModuleProcess) -> str:
     # The demo module is made from a pickle of a package index, so a separate process reads it.
     from beamlabel.pipeline.demo import module as demo
 
-    if not demo.is_written(folder):
-        check_writable(folder.parent, subject_of("demo"), "does not hold it")
-        with wait(f"Building the demo module (once; cached in {folder.parent})", "Built the demo module"):
-            process.call(f"{demo.__name__}:write_demo", subject_of("demo"), cache_dir=str(folder))
-    return str(demo.folder_of(folder))
+    if not demo.is_written(directory):
+        check_writable(directory.parent, subject_of("demo"), "does not hold it")
+        with wait(f"Building the demo module (once; cached in {directory.parent})", "Built the demo module"):
+            process.call(f"{demo.__name__}:write_demo", subject_of("demo"), cache_dir=str(directory))
+    return str(demo.directory_of(directory))
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class OwnProcess(Source):
         return tally.total() - self._before
 
 
-class StagingFolder(Source):
+class StagingDirectory(Source):
     """Reads records and heartbeats in a staging directory."""
 
     seconds = _STAGED_SECONDS
@@ -76,7 +76,7 @@ class StagingFolder(Source):
             for record in filter(None, threads.map(_read_record, records)):
                 failed = sum(record.failed.values())
                 self._finished[record.unit_id] = Tally(record.predicted, failed, record.skipped)
-            beats = list(threads.map(_read_heartbeat, self._list(heartbeat.FOLDER)))
+            beats = list(threads.map(_read_heartbeat, self._list(heartbeat.DIRECTORY)))
         started: dict[str, Tally] = {}
         for beat in beats:
             for unit, counts in beat.items():
@@ -85,8 +85,8 @@ class StagingFolder(Source):
                     started[unit] = counts
         return sum([*self._finished.values(), *started.values()], Tally())
 
-    def _list(self, folder: str) -> list[str]:
-        pattern = storage.escape(storage.join(self._staging_dir, folder)) + "/"
+    def _list(self, directory: str) -> list[str]:
+        pattern = storage.escape(storage.join(self._staging_dir, directory)) + "/"
         return [file.path for file in storage.match(pattern) if file.path.endswith(".json")]
 
 
@@ -229,7 +229,7 @@ def shown(job: LabelJob, *, in_this_process: bool) -> Iterator[None]:
       job: the job.
       in_this_process: whether its workers are threads of this process.
     """
-    source = OwnProcess() if in_this_process else StagingFolder(job.staging_dir)
+    source = OwnProcess() if in_this_process else StagingDirectory(job.staging_dir)
     is_terminal = sys.stderr.isatty()
     watcher = _Bar(source, Total(job)) if is_terminal else _Lines(source, Total(job))
     with log_above_bar() if is_terminal else nullcontext():

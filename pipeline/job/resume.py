@@ -80,7 +80,7 @@ def _staged_again(record: UnitRecord, published: Mapping[str, str]) -> UnitRecor
 def _sound_units(staging_dir: str) -> set[str]:
     """The units whose records and files are intact; records of others are deleted, so that they are done again."""
     sizes = {file.path: file.size for file in storage.match(storage.escape(staging_dir) + "/")}
-    folder = storage.join(staging_dir, layout.UNIT_RECORDS) + "/"
+    directory = storage.join(staging_dir, layout.UNIT_RECORDS) + "/"
     is_local = storage.is_local(staging_dir)
 
     def sound(path: str) -> str | None:
@@ -102,4 +102,4 @@ def _sound_units(staging_dir: str) -> set[str]:
         return record.unit_id
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        return set(filter(None, threads.map(sound, [path for path in sizes if path.startswith(folder)])))
+        return set(filter(None, threads.map(sound, [path for path in sizes if path.startswith(directory)])))

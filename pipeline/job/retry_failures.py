@@ -24,7 +24,7 @@ from beamlabel.transforms.row_batches import EMBEDDINGS
 from beamlabel.transforms.secrets.text import public_uri
 from beamlabel.transforms.shapes import Kind, check
 from beamlabel.transforms.storage.errors import is_user_error
-from beamlabel.transforms.storage.inside import RealFolder, below
+from beamlabel.transforms.storage.inside import RealDirectory, below
 from beamlabel.transforms.storage.uris import scheme
 
 
@@ -42,11 +42,11 @@ class FailedReferences:
     manifest: dict[str, Any]
     ref_ids: frozenset[str]
 
-    def index(self, folder: Path) -> LocalIndex:
+    def index(self, directory: Path) -> LocalIndex:
         """The ids as an index."""
-        with KeyIndexWriter(folder) as writer:
+        with KeyIndexWriter(directory) as writer:
             writer.add(key(ref_id) for ref_id in self.ref_ids)
-            return write_index(writer, folder / "only")
+            return write_index(writer, directory / "only")
 
 
 def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:
@@ -95,7 +95,7 @@ def failures_to_retry(options: EarlierRunOptions, output: str) -> FailedReferenc
     if not options.retry_failures:
         return None
     failed = failed_references(options.retry_failures, options.reasons)
-    if RealFolder(output).is_same(failed.output):
+    if RealDirectory(output).is_same(failed.output):
         raise UsageError(
             f"--retry_failures {options.retry_failures!r} is the output of this run; use another --output"
         )

@@ -24,21 +24,21 @@ class Command:
     answers: bool = False
 
 
-_FOLDER = "beamlabel.pipeline.commands"
+_MODULES = "beamlabel.pipeline.commands"
 
 COMMANDS = {
     "inspect": Command(
-        f"{_FOLDER}.inspect", "show a module's inputs, outputs, and speed on this machine", answers=True
+        f"{_MODULES}.inspect", "show a module's inputs, outputs, and speed on this machine", answers=True
     ),
-    "fetch": Command(f"{_FOLDER}.fetch", "copy a module from a hub to a directory or bucket"),
-    "verify": Command(f"{_FOLDER}.verify", "check a result: files, hashes, counts, conservation", answers=True),
-    "evaluate": Command(f"{_FOLDER}.evaluate", "compare a result with the truth, image by image", answers=True),
-    "train": Command(f"{_FOLDER}.train", "train a head for your own classes on the embeddings of outputs"),
-    "report": Command(f"{_FOLDER}.report", "write the report of a published result"),
-    "relabel": Command(f"{_FOLDER}.relabel", "classify the rows of earlier outputs with your own module", is_job=True),
-    "compact": Command(f"{_FOLDER}.compact", "merge the current rows of many nights into one output"),
-    "diff": Command(f"{_FOLDER}.diff", "compare two results, or two sets of nights", answers=True),
-    "publish": Command(f"{_FOLDER}.publish", "publish a detached run that has committed"),
+    "fetch": Command(f"{_MODULES}.fetch", "copy a module from a hub to a directory or bucket"),
+    "verify": Command(f"{_MODULES}.verify", "check a result: files, hashes, counts, conservation", answers=True),
+    "evaluate": Command(f"{_MODULES}.evaluate", "compare a result with the truth, image by image", answers=True),
+    "train": Command(f"{_MODULES}.train", "train a head for your own classes on the embeddings of outputs"),
+    "report": Command(f"{_MODULES}.report", "write the report of a published result"),
+    "relabel": Command(f"{_MODULES}.relabel", "classify the rows of earlier outputs with your own module", is_job=True),
+    "compact": Command(f"{_MODULES}.compact", "merge the current rows of many nights into one output"),
+    "diff": Command(f"{_MODULES}.diff", "compare two results, or two sets of nights", answers=True),
+    "publish": Command(f"{_MODULES}.publish", "publish a detached run that has committed"),
 }  # fmt: skip
 
 

@@ -40,40 +40,40 @@ class FileLock(Lock):
     def __init__(self, output: str) -> None:
         parent = Path(output).parent
         is_beside = os.access(parent, os.W_OK) or not Path(output).is_dir()
-        folder = Path(staging.beside(output) if is_beside else staging.inside(output))
-        self._path = folder / layout.LOCK
+        directory = Path(staging.beside(output) if is_beside else staging.inside(output))
+        self._path = directory / layout.LOCK
         self._made = [place for place in self._path.parents if not os.path.lexists(place)]
         self._content = describe(ProcessId.own())
-        self._folder: int | None = None
+        self._directory: int | None = None
         try:
             self._file = self._take(output)
         except BaseException:
-            self._remove_folders()
+            self._remove_directories()
             raise
         try:
-            self._folder = _lock_folder(output)
+            self._directory = _lock_directory(output)
         except BaseException:
             self.release()
             raise
 
     def release(self) -> None:
-        if self._folder is not None:
+        if self._directory is not None:
             # A child process may still hold a copy of the descriptor.
-            fcntl.flock(self._folder, fcntl.LOCK_UN)
-            os.close(self._folder)
+            fcntl.flock(self._directory, fcntl.LOCK_UN)
+            os.close(self._directory)
         self._path.unlink(missing_ok=True)
         os.close(self._file)
-        self._remove_folders()
+        self._remove_directories()
 
-    def _remove_folders(self) -> None:
+    def _remove_directories(self) -> None:
         """Removes our own directory and those created for it, if they are empty."""
-        for folder in dict.fromkeys([self._path.parent, *self._made]):
+        for directory in dict.fromkeys([self._path.parent, *self._made]):
             with suppress(OSError):
-                folder.rmdir()
+                directory.rmdir()
 
     def _take(self, output: str) -> int:
         while True:
-            check_place(str(self._path.parent), is_folder=True)
+            check_place(str(self._path.parent), is_directory=True)
             # A run that releases the lock removes file and directory. In that case, start again.
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ class FileLock(Lock):
 
     def _open(self, output: str) -> int | None:
         """Takes the existing lock; None if it was released meanwhile."""
-        check_place(str(self._path), is_folder=False)
+        check_place(str(self._path), is_directory=False)
         file = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode) or not is_lock(os.pread(file, _READ_BYTES, 0)):
@@ -147,23 +147,23 @@ class FileLock(Lock):
         return None
 
 
-def _lock_folder(output: str) -> int | None:
+def _lock_directory(output: str) -> int | None:
     """A locked descriptor of the directory; None if it does not exist, or its file system has no such locks.
 
     Raises:
       OutputLockedError: another run holds it under another name.
     """
     try:
-        folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+        directory = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:  # missing or unreadable; the code that needs it reports that
         return None
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        os.close(folder)
+        os.close(directory)
         if error.errno not in _HELD:
             return None  # NFS cannot lock directories
         raise OutputLockedError(
             f"{output} is locked by another run under another name (a bind mount, or other letter case)"
         ) from None
-    return folder
+    return directory

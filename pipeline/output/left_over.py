@@ -27,8 +27,8 @@ def delete_left_over(output: str) -> None:
             if _is_submitted(run):
                 _tell(output, run)
                 continue
-            staging.delete_run(run.folder)
-            _LOGGER.info("Deleted %s, which a run of another plan or its worker had left", run.folder)
+            staging.delete_run(run.directory)
+            _LOGGER.info("Deleted %s, which a run of another plan or its worker had left", run.directory)
         staging.remove_if_empty(output)
     except (UsageError, OSError, ValueError) as error:
         _LOGGER.warning("Kept leftovers of runs of other plans in %s: %s", staging.inside(output), error)
@@ -42,7 +42,7 @@ def tell_left_over(output: str) -> None:
 
 def _is_submitted(run: StagedRun) -> bool:
     return layout.JOB in run.files and bool(
-        read_json(storage.join(run.folder, layout.JOB), JOB).get("detached")
+        read_json(storage.join(run.directory, layout.JOB), JOB).get("detached")
     )
 
 
@@ -50,5 +50,5 @@ def _tell(output: str, run: StagedRun) -> None:
     _LOGGER.warning(
         "Kept %s, the staged files of a run that is not committed. To continue it, use its options with --if_exists "
         "resume. To remove it, use --if_exists overwrite in any run into %s, or delete the directory.",
-        run.folder, output,
+        run.directory, output,
     )  # fmt: skip

@@ -21,8 +21,8 @@ from beamlabel.transforms.worker import metrics as names
 
 # Keys of every manifest since the first version.
 _KEYS = {"run_id", "plan_id", "files", "rows", "metadata"}
-_FOLDERS = "|".join(map(re.escape, layout.FOLDERS.values()))
-_PUBLISHED = re.compile(rf"(?:{_FOLDERS})part-([A-Za-z0-9_-]+)-\d{{5,}}(?:\.[a-z0-9]+)+")
+_DIRECTORIES = "|".join(map(re.escape, layout.DIRECTORIES.values()))
+_PUBLISHED = re.compile(rf"(?:{_DIRECTORIES})part-([A-Za-z0-9_-]+)-\d{{5,}}(?:\.[a-z0-9]+)+")
 
 
 def absolute_output(output: str) -> str:
@@ -264,7 +264,7 @@ def _published_files(
 
 def _described(file: FileRecord, run_id: str, number: int) -> dict[str, Any]:
     ending = file.name.split(".", 1)[1]
-    name = f"{layout.FOLDERS[file.kind]}part-{run_id}-{number:05d}.{ending}"
+    name = f"{layout.DIRECTORIES[file.kind]}part-{run_id}-{number:05d}.{ending}"
     described = {"name": name, "kind": file.kind, "rows": file.rows, "bytes": file.bytes}
     if file.computed_by:
         described["computed_by"] = file.computed_by

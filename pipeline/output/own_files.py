@@ -40,7 +40,7 @@ class _Entry(NamedTuple):
     path: str
     name: str
     """Relative to our directory."""
-    is_folder: bool = False
+    is_directory: bool = False
 
 
 def check_own_files(output: str) -> list[StagedRun]:
@@ -56,12 +56,12 @@ def check_own_files(output: str) -> list[StagedRun]:
       UsageError: a file there is not ours, or was left by a version whose files had other names.
       OSError: a directory cannot be listed.
     """
-    runs = [run for folder in staging.own_folders(output) for run in _check_folder(folder)]
+    runs = [run for directory in staging.own_directories(output) for run in _check_directory(directory)]
     _check_earlier(output)
     return runs
 
 
-def check_place(path: str, *, is_folder: bool) -> None:
+def check_place(path: str, *, is_directory: bool) -> None:
     """Refuses a link, a pipe, a directory in place of a file, or a file in place of a directory, on a local disk.
 
     Raises:
@@ -73,7 +73,7 @@ def check_place(path: str, *, is_folder: bool) -> None:
         mode = Path(path).lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return
-    if not (stat.S_ISDIR(mode) if is_folder else stat.S_ISREG(mode)):
+    if not (stat.S_ISDIR(mode) if is_directory else stat.S_ISREG(mode)):
         refuse(path)
 
 
@@ -98,89 +98,89 @@ def _json_object(data: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _check_folder(folder: str) -> list[StagedRun]:
-    check_place(folder, is_folder=True)
-    if not storage.is_local(folder):
-        return _check_listed(folder)
+def _check_directory(directory: str) -> list[StagedRun]:
+    check_place(directory, is_directory=True)
+    if not storage.is_local(directory):
+        return _check_listed(directory)
     plans: dict[str, list[_Entry]] = defaultdict(list)
-    for entry in _local_entries(folder, ""):
+    for entry in _local_entries(directory, ""):
         parts = entry.name.split("/")
-        if parts[0] == layout.STAGING and (entry.is_folder or len(parts) > 2):
+        if parts[0] == layout.STAGING and (entry.is_directory or len(parts) > 2):
             if len(parts) > 1:
                 plans[parts[1]].append(entry)
-        elif entry.is_folder or len(parts) > 2 or not _is_own_file(folder, entry.path, parts):
+        elif entry.is_directory or len(parts) > 2 or not _is_own_file(directory, entry.path, parts):
             refuse(entry.path)
     runs = []
     for plan, entries in plans.items():
-        place = storage.join(folder, layout.STAGING, plan)
-        names = {entry.path[len(place) + 1 :] for entry in entries if not entry.is_folder}
+        place = storage.join(directory, layout.STAGING, plan)
+        names = {entry.path[len(place) + 1 :] for entry in entries if not entry.is_directory}
         runs.append(StagedRun(place, frozenset(name for name in names if "/" not in name)))
         _check_plan(runs[-1], entries)
     return runs
 
 
-def _check_listed(folder: str) -> list[StagedRun]:
+def _check_listed(directory: str) -> list[StagedRun]:
     """Checks a remote directory, which is listed one level at a time."""
     runs = []
-    for found in storage.entries(folder):
-        name = found.path[len(folder) + 1 :]
+    for found in storage.entries(directory):
+        name = found.path[len(directory) + 1 :]
         if isinstance(found, storage.StoredFile):
-            if not _is_own_file(folder, found.path, [name]):
+            if not _is_own_file(directory, found.path, [name]):
                 refuse(found.path)
             continue
         for below in storage.entries(found.path) if name == layout.STAGING else _some(found.path):
-            if isinstance(below, storage.Folder):
+            if isinstance(below, storage.Directory):
                 runs.append(staging.staged_run(below.path))
-            elif name != layout.STAGING or not _is_own_file(folder, below.path, [name, ""]):
+            elif name != layout.STAGING or not _is_own_file(directory, below.path, [name, ""]):
                 refuse(below.path)
     for run in runs:
-        there = storage.match(storage.escape(run.folder) + "/")
-        _check_plan(run, (_Entry(file.path, file.path[len(folder) + 1 :]) for file in there))
+        there = storage.match(storage.escape(run.directory) + "/")
+        _check_plan(run, (_Entry(file.path, file.path[len(directory) + 1 :]) for file in there))
     return runs
 
 
-def _some(folder: str) -> Iterator[storage.StoredFile]:
+def _some(directory: str) -> Iterator[storage.StoredFile]:
     """One file of the directory, if it has any."""
-    return islice(storage.match(storage.escape(folder) + "/"), 1)
+    return islice(storage.match(storage.escape(directory) + "/"), 1)
 
 
-def _is_own_file(folder: str, path: str, parts: Sequence[str]) -> bool:
+def _is_own_file(directory: str, path: str, parts: Sequence[str]) -> bool:
     """Whether a file at the top level of our directory, or of that for runs, is ours."""
     if _TEMPORARY.fullmatch(path.rpartition("/")[2]):
         return True
     if parts == [layout.LOCK]:
         # In a bucket it was checked when it was taken. On a local disk there may be two places.
-        return not storage.is_local(folder) or _has_mark(path, layout.LOCK_FORMAT)
+        return not storage.is_local(directory) or _has_mark(path, layout.LOCK_FORMAT)
     return parts == [layout.UNITS] and _has_mark(path, layout.UNITS_FORMAT)
 
 
 def _check_plan(run: StagedRun, entries: Iterable[_Entry]) -> None:
-    folder = run.folder
+    directory = run.directory
     if layout.JOB in run.files:
-        job = storage.join(folder, layout.JOB)
+        job = storage.join(directory, layout.JOB)
         if not _has_mark(job, layout.JOB_FORMAT):
             refuse(job)
         return
-    prefix = len(folder) + 1
+    prefix = len(directory) + 1
     for entry in entries:
         name = entry.path[prefix:]
         is_commit = name == layout.COMMIT and _has_mark(entry.path, layout.COMMIT_FORMAT)
         is_ours = _BY_WORKERS.fullmatch(name) or _TEMPORARY.fullmatch(name.rpartition("/")[2]) or is_commit
-        if not entry.is_folder and not is_ours:
-            refuse(folder)
+        if not entry.is_directory and not is_ours:
+            refuse(directory)
 
 
-def _local_entries(folder: str, prefix: str) -> Iterator[_Entry]:
+def _local_entries(directory: str, prefix: str) -> Iterator[_Entry]:
     """Lists recursively without following links. A worker that is still active may delete listed files."""
     entries: list[os.DirEntry[str]] = []
-    with suppress(FileNotFoundError), os.scandir(folder) as listing:
+    with suppress(FileNotFoundError), os.scandir(directory) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
     for entry in entries:
-        is_folder = entry.is_dir(follow_symlinks=False)
-        if not is_folder:
-            check_place(entry.path, is_folder=False)
-        yield _Entry(entry.path, prefix + entry.name, is_folder)
-        if is_folder:
+        is_directory = entry.is_dir(follow_symlinks=False)
+        if not is_directory:
+            check_place(entry.path, is_directory=False)
+        yield _Entry(entry.path, prefix + entry.name, is_directory)
+        if is_directory:
             yield from _local_entries(entry.path, f"{prefix}{entry.name}/")
 
 
@@ -195,7 +195,7 @@ def _check_earlier(output: str) -> None:
     """Refuses unfinished or active runs of an earlier version, which this version cannot finish and must not delete."""
     for root in staging.earlier_names(output, layout.EARLIER_STAGING):
         for found in storage.entries(root):
-            if isinstance(found, storage.Folder):
+            if isinstance(found, storage.Directory):
                 _check_earlier_run(found.path)
     for path in staging.earlier_names(output, layout.EARLIER_LOCK):
         try:
@@ -209,9 +209,9 @@ def _check_earlier(output: str) -> None:
             )
 
 
-def _check_earlier_run(folder: str) -> None:
+def _check_earlier_run(directory: str) -> None:
     try:
-        job = _json_object(storage.read_bytes(storage.join(folder, layout.JOB))) or {}
+        job = _json_object(storage.read_bytes(storage.join(directory, layout.JOB))) or {}
     except (FileNotFoundError, IsADirectoryError):
         return
     manifest = job.get("manifest")
@@ -219,14 +219,14 @@ def _check_earlier_run(folder: str) -> None:
         versions = manifest["versions"]
         version = versions.get("beamlabel") if isinstance(versions, dict) else None
         raise UsageError(
-            f"{folder} was staged by an earlier version of beamlabel ({version}), which kept its files elsewhere; "
+            f"{directory} was staged by an earlier version of beamlabel ({version}), which kept its files elsewhere; "
             "finish or publish that run with that version, or delete the directory"
         )
 
 
-def delete_earlier_units(folder: str) -> None:
+def delete_earlier_units(directory: str) -> None:
     """Deletes the records that an earlier version kept beside its result, after the result was replaced."""
-    path = storage.join(folder, layout.EARLIER_UNITS)
+    path = storage.join(directory, layout.EARLIER_UNITS)
     try:
         content = _json_object(storage.read_bytes(path))
     except (FileNotFoundError, IsADirectoryError):

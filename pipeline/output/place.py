@@ -5,7 +5,7 @@ from __future__ import annotations
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
 from beamlabel.transforms.secrets.text import public_uri
-from beamlabel.transforms.storage.inside import RealFolder, real
+from beamlabel.transforms.storage.inside import RealDirectory, real
 from beamlabel.transforms.storage.patterns import fixed_start, matcher
 from beamlabel.transforms.storage.uris import scheme
 
@@ -32,7 +32,7 @@ def output_place(output: str) -> str:
     return place
 
 
-class OwnFolders:
+class OwnDirectories:
     """The directories of a run: its output, and its staging directories in and beside that.
 
     Args:
@@ -42,13 +42,13 @@ class OwnFolders:
     def __init__(self, output: str) -> None:
         self.paths = (
             output,
-            *(one for one in staging.own_folders(output) if not one.startswith(output + "/")),
+            *(one for one in staging.own_directories(output) if not one.startswith(output + "/")),
         )
-        self._folders = [RealFolder(path) for path in self.paths]
+        self._directories = [RealDirectory(path) for path in self.paths]
 
     def hold(self, path: str) -> bool:
         """Whether a file or directory is in one of them."""
-        return any(folder.holds(path) for folder in self._folders)
+        return any(directory.holds(path) for directory in self._directories)
 
     def could_match(self, pattern: str) -> bool:
         """Whether a pattern would match files of the run, by any name of their directory.
@@ -59,7 +59,7 @@ class OwnFolders:
         start = fixed_start(pattern).rpartition("/")[0] or "/"
         if self.hold(start):
             return True
-        files = [f"{folder}/part-0.parquet" for folder in self.paths]
+        files = [f"{directory}/part-0.parquet" for directory in self.paths]
         if storage.is_local(pattern):
             there = real(start).rstrip("/") + "/"
             found = [file.removeprefix(there) for file in files if file.startswith(there)]

@@ -54,17 +54,17 @@ def finish_pending(output: str) -> list[dict[str, Any]]:
             others.append(run)
             continue
         try:
-            manifests.append(publish(output, run.folder))
+            manifests.append(publish(output, run.directory))
         except SmallInputError as error:
-            _LOGGER.error("Earlier run in %s: %s", run.folder, error)
+            _LOGGER.error("Earlier run in %s: %s", run.directory, error)
         except FileNotFoundError as error:
-            _LOGGER.error("Dropping the incomplete commit in %s: %s", run.folder, error)
-            _abandon(output, run.folder)
+            _LOGGER.error("Dropping the incomplete commit in %s: %s", run.directory, error)
+            _abandon(output, run.directory)
     for run in others:
         # If there are moves but no commit, a publisher was killed while it deleted its staging directory. It may also
         # have left only the job, which is deleted last.
-        if layout.MOVES in run.files or (layout.JOB in run.files and _is_published(output, run.folder)):
-            staging.delete_run(run.folder)
+        if layout.MOVES in run.files or (layout.JOB in run.files and _is_published(output, run.directory)):
+            staging.delete_run(run.directory)
     staging.remove_if_empty(output)
     return manifests
 
@@ -86,9 +86,9 @@ def _abandon(output: str, staging_dir: str) -> None:
 
 def submitted(output: str) -> str | None:
     """The staging directory of a submitted job that no launcher waits for and that has not committed yet."""
-    for folder in staging.holding(output, layout.JOB):
-        if read_json(storage.join(folder, layout.JOB), JOB).get("detached"):
-            return folder
+    for directory in staging.holding(output, layout.JOB):
+        if read_json(storage.join(directory, layout.JOB), JOB).get("detached"):
+            return directory
     return None
 
 
@@ -127,7 +127,7 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
         result = storage.join(staging_dir, layout.RESULT)
         _fill(result, staging_dir, job, records, manifest)
         try:
-            storage.move_folder(result, output)
+            storage.move_directory(result, output)
         except FileExistsError as error:
             raise FileExistsError(
                 f"{output} was created during the run, whose result is in {staging_dir}; move the existing directory "
@@ -140,43 +140,43 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
 
 
 def _fill(
-    folder: str, staging_dir: str, job: dict[str, Any], records: list[UnitRecord], manifest: dict[str, Any]
+    directory: str, staging_dir: str, job: dict[str, Any], records: list[UnitRecord], manifest: dict[str, Any]
 ) -> None:
-    decided = _decide(folder, staging_dir, manifest)
+    decided = _decide(directory, staging_dir, manifest)
     storage.move_all(
-        {below(staging_dir, source): below(folder, name) for source, name in decided["moves"].items()}
+        {below(staging_dir, source): below(directory, name) for source, name in decided["moves"].items()}
     )
-    for place in sorted({below(folder, name).rpartition("/")[0] for name in decided["moves"].values()}):
-        storage.sync_folder(place)
-    _write_or_delete(storage.join(folder, layout.SCHEMA_PBTXT), job["schema_pbtxt"])
-    success = storage.join(folder, layout.SUCCESS)
+    for place in sorted({below(directory, name).rpartition("/")[0] for name in decided["moves"].values()}):
+        storage.sync_directory(place)
+    _write_or_delete(storage.join(directory, layout.SCHEMA_PBTXT), job["schema_pbtxt"])
+    success = storage.join(directory, layout.SUCCESS)
     succeeded = is_success(manifest)
     if not succeeded:
         # This comes before the manifest, so that no reader ever finds _SUCCESS beside the manifest of this run.
         storage.delete(success)
-    storage.write_bytes(storage.join(folder, layout.MANIFEST), _json_bytes(manifest))
-    _report(folder, staging_dir, manifest, records)
+    storage.write_bytes(storage.join(directory, layout.MANIFEST), _json_bytes(manifest))
+    _report(directory, staging_dir, manifest, records)
     if succeeded:
         storage.write_bytes(success, b"")
     _write_or_delete(
-        storage.join(staging.inside(folder), layout.UNITS), _units_to_go_on_after(manifest, records)
+        storage.join(staging.inside(directory), layout.UNITS), _units_to_go_on_after(manifest, records)
     )
-    delete_earlier_units(folder)
-    storage.delete_all([below(folder, name) for name in decided["deletes"]])
+    delete_earlier_units(directory)
+    storage.delete_all([below(directory, name) for name in decided["deletes"]])
 
 
-def _report(folder: str, staging_dir: str, manifest: dict[str, Any], records: list[UnitRecord]) -> None:
+def _report(directory: str, staging_dir: str, manifest: dict[str, Any], records: list[UnitRecord]) -> None:
     """Writes the page if the run requested one, and otherwise deletes that of the previous run."""
     if not manifest["options"].get("report"):
-        storage.delete(storage.join(folder, layout.REPORT))
+        storage.delete(storage.join(directory, layout.REPORT))
         return
     try:
         from beamlabel.pipeline.report.page import write_report
         from beamlabel.pipeline.report.summaries import staged_summaries
 
-        write_report(folder, manifest, staged_summaries(folder, staging_dir, manifest, records))
+        write_report(directory, manifest, staged_summaries(directory, staging_dir, manifest, records))
     except Exception:  # the rows are complete, and the page can be made later
-        storage.delete(storage.join(folder, layout.REPORT))
+        storage.delete(storage.join(directory, layout.REPORT))
         _LOGGER.warning("Could not write the report", exc_info=True)
 
 
@@ -189,7 +189,7 @@ def _units_to_go_on_after(manifest: dict[str, Any], records: list[UnitRecord]) -
     return json.dumps({"format": layout.UNITS_FORMAT, "records": done})
 
 
-def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str, Any]:
+def _decide(directory: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str, Any]:
     """The moves and deletions, recorded at the first try, because later tries find some of them done."""
     path = storage.join(staging_dir, layout.MOVES)
     moves = {file["staged_as"]: file["name"] for file in manifest["files"]}
@@ -197,10 +197,10 @@ def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str
         return _decided(path, moves)
     except FileNotFoundError:
         pass
-    earlier = read_manifest(folder)
+    earlier = read_manifest(directory)
     before = [] if earlier is None else published_names(earlier)
     for name in before:
-        below(folder, name)  # raises before anything is changed
+        below(directory, name)  # raises before anything is changed
     decided = {
         "moves": moves,
         "deletes": sorted(set(before) - {file["name"] for file in manifest["files"]}),

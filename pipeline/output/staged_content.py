@@ -33,14 +33,14 @@ def changed(staging_dir: str, files: Iterable[FileRecord]) -> list[str]:
         with ThreadPoolExecutor(_THREADS) as threads:
             are_changed = threads.map(lambda file: is_changed(staging_dir, file), files)
             return [file.name for file, is_other in zip(files, are_changed, strict=True) if is_other]
-    folders = sorted({file.name.partition("/")[0] for file in files})
-    listed = [found for folder in folders for found in storage.match(_pattern(staging_dir, folder))]
+    directories = sorted({file.name.partition("/")[0] for file in files})
+    listed = [found for directory in directories for found in storage.match(_pattern(staging_dir, directory))]
     sizes = {found.path: found.size for found in listed if found.size is not None}
     return [file.name for file in files if sizes.get(below(staging_dir, file.name), file.bytes) != file.bytes]
 
 
-def _pattern(staging_dir: str, folder: str) -> str:
-    return storage.escape(storage.join(staging_dir, folder)) + "/"
+def _pattern(staging_dir: str, directory: str) -> str:
+    return storage.escape(storage.join(staging_dir, directory)) + "/"
 
 
 def is_changed(staging_dir: str, file: FileRecord) -> bool:

@@ -152,7 +152,7 @@ def _names(files: list[dict[str, Any]]) -> Iterator[str]:
         if not is_plain(name):
             yield f"{layout.MANIFEST}: {name!r} is not a file of this directory"
     for file in files:
-        if file["kind"] not in layout.FOLDERS:
+        if file["kind"] not in layout.DIRECTORIES:
             yield f"{layout.MANIFEST}: {file['name']} has an unknown kind: {file['kind']!r}"
 
 
@@ -172,9 +172,9 @@ def _presence(manifest: Mapping[str, Any], files: list[dict[str, Any]], listed: 
     for name in sorted(named - listed):
         yield f"{name}: missing"
     for name in sorted(listed - named):
-        folder, _, rest = name.partition("/")
-        if not folder.startswith(("_", ".")) or (
-            f"{folder}/" in layout.FOLDERS.values() and not rest.startswith(("_", "."))
+        directory, _, rest = name.partition("/")
+        if not directory.startswith(("_", ".")) or (
+            f"{directory}/" in layout.DIRECTORIES.values() and not rest.startswith(("_", "."))
         ):
             yield f"{name}: not in the manifest"
     succeeded = layout.SUCCESS in listed

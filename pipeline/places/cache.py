@@ -28,24 +28,24 @@ def check_cache() -> None:
       UsageError: the cache cannot be written and is empty.
       OSError: the cache's disk is full.
     """
-    folder = cache_dir().absolute()
-    if folder == NOWHERE:
+    directory = cache_dir().absolute()
+    if directory == NOWHERE:
         raise UsageError(
             "there is no home directory for the cache of compiled modules; set BEAMLABEL_CACHE to a directory"
         )
     try:
-        check_writable("the cache", str(folder), is_folder=True)
+        check_writable("the cache", str(directory), is_directory=True)
     except UsageError as error:
-        if _holds_something(folder):
+        if _holds_something(directory):
             return
         raise UsageError(f"{error}; set BEAMLABEL_CACHE to another directory") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    _probe(str(folder))
+    directory.mkdir(parents=True, exist_ok=True)
+    _probe(str(directory))
 
 
-def _holds_something(folder: Path) -> bool:
+def _holds_something(directory: Path) -> bool:
     try:
-        return any(folder.iterdir())
+        return any(directory.iterdir())
     except OSError:
         return False
 
@@ -58,22 +58,22 @@ def check_scratch() -> None:
       OSError: the disk is full.
     """
     try:
-        folder = tempfile.gettempdir()
+        directory = tempfile.gettempdir()
     except FileNotFoundError as error:
         raise UsageError(
             f"no temporary file can be written ({error.strerror}); set TMPDIR to a directory for them"
         ) from error
-    _probe(folder)
+    _probe(directory)
 
 
-def _probe(folder: str) -> None:
+def _probe(directory: str) -> None:
     """Writes a few bytes: a full disk may have room for a file name, but not for content."""
     try:
         # Unbuffered, so that the error comes from the write and not from closing the file.
-        with tempfile.TemporaryFile(prefix="probe-", dir=folder, buffering=0) as file:
+        with tempfile.TemporaryFile(prefix="probe-", dir=directory, buffering=0) as file:
             left = _PROBE_BYTES
             while left:
                 left -= file.write(bytes(left))
     except OSError as error:
-        error.filename = folder
+        error.filename = directory
         raise

@@ -39,13 +39,13 @@ def absolute_path(option: str, path: str) -> str:
     return whole
 
 
-def check_writable(option: str, path: str, *, is_folder: bool) -> None:
+def check_writable(option: str, path: str, *, is_directory: bool) -> None:
     """Refuses an absolute local path if no such file or directory can be created there.
 
     Args:
       option: its name, for errors.
       path: absolute.
-      is_folder: whether it is to be a directory, and not a file.
+      is_directory: whether it is to be a directory, and not a file.
 
     Raises:
       UsageError: the path, or one above it, is of another kind; or the file system or its permissions forbid writing.
@@ -56,24 +56,24 @@ def check_writable(option: str, path: str, *, is_folder: bool) -> None:
     try:
         there = _nearest(real)
         if there == Path(real):
-            if is_folder and not there.is_dir():
+            if is_directory and not there.is_dir():
                 raise UsageError(f"{option} {path!r} is a file, not a directory")
-            if not is_folder and there.is_dir():
+            if not is_directory and there.is_dir():
                 raise UsageError(f"{option} {path!r} is a directory, not a file")
-            if not is_folder and not there.is_file():
+            if not is_directory and not there.is_file():
                 raise UsageError(f"{option} {path!r} is a pipe or a device, not a file")
-        elif os.path.islink(path) and not (is_folder and there == Path(real).parent):  # noqa: PTH114 (a last slash)
+        elif os.path.islink(path) and not (is_directory and there == Path(real).parent):  # noqa: PTH114 (a last slash)
             # The directories above a link's target are not created: its disk may not be mounted.
             raise UsageError(f"{option} {path!r} is a link to {real}, which does not exist")
         elif not there.is_dir():
             raise UsageError(f"{option} {path!r}: {there} is a file, not a directory")
         # Replacing a file needs write permission for its directory.
-        folder = there if there.is_dir() else there.parent
-        refused = _why_not(folder)
+        directory = there if there.is_dir() else there.parent
+        refused = _why_not(directory)
     except OSError as error:
         raise UsageError(f"{option} {path!r}: {error.strerror or error}") from error
     if refused:
-        raise UsageError(f"{option} {path!r} cannot be written: {folder}: {refused}")
+        raise UsageError(f"{option} {path!r} cannot be written: {directory}: {refused}")
 
 
 def _nearest(path: str) -> Path:
@@ -88,14 +88,14 @@ def _nearest(path: str) -> Path:
             return found
 
 
-def _why_not(folder: Path) -> str:
+def _why_not(directory: Path) -> str:
     """The reason that a directory cannot be written; empty if it can."""
     by_effective = os.access in os.supports_effective_ids
-    if os.access(folder, os.W_OK | os.X_OK, effective_ids=by_effective):
+    if os.access(directory, os.W_OK | os.X_OK, effective_ids=by_effective):
         return ""
-    is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    is_read_only = bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
     return os.strerror(errno.EROFS if is_read_only else errno.EACCES)
 
 
-def _is_at_or_below(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder + "/")
+def _is_at_or_below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory + "/")

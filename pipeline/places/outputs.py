@@ -14,35 +14,37 @@ from beamlabel.pipeline.places.local import absolute_path, check_writable
 from beamlabel.transforms import storage
 
 
-def check_folder(option: str, folder: str) -> str:
+def check_directory(option: str, directory: str) -> str:
     """Checks an option's output directory; returns it as ``output_place`` does.
 
     Args:
       option: its name, such as ``--output``.
-      folder: a local path, or a URI.
+      directory: a local path, or a URI.
 
     Raises:
       UsageError: the directory cannot be written, ``output_place`` refuses it, or it is a likely mistake: the root, the
         home directory, the directory of temporary files, or one that holds any of these or the current directory.
     """
-    path = absolute_path(option, folder)
+    path = absolute_path(option, directory)
     try:
-        there = output_place(folder)
+        there = output_place(directory)
     except ValueError as error:
-        raise UsageError(f"{option} {folder!r}: {error}") from error
+        raise UsageError(f"{option} {directory!r}: {error}") from error
     if not storage.is_local(path):
         if not urlsplit(path).netloc:
-            raise UsageError(f"{option} {folder!r} names no bucket")
+            raise UsageError(f"{option} {directory!r} names no bucket")
         return there
     real = os.path.realpath(path)
     if real == "/":
-        raise UsageError(f"{option} {folder!r} is the root of the file system; name a directory of its own")
+        raise UsageError(
+            f"{option} {directory!r} is the root of the file system; name a directory of its own"
+        )
     for place, what in _meant_otherwise():
         if real == place and what != _HERE:
-            raise UsageError(f"{option} {folder!r} is {what}; name a directory of its own")
+            raise UsageError(f"{option} {directory!r} is {what}; name a directory of its own")
         if place.startswith(real + "/"):
-            raise UsageError(f"{option} {folder!r} holds {what}, {place}; name a directory of its own")
-    check_writable(option, path.rstrip("/"), is_folder=True)
+            raise UsageError(f"{option} {directory!r} holds {what}, {place}; name a directory of its own")
+    check_writable(option, path.rstrip("/"), is_directory=True)
     return there
 
 
@@ -60,7 +62,7 @@ def check_file(option: str, file: str) -> str:
     if path.endswith("/"):
         raise UsageError(f"{option} {file!r} is a directory, not a file")
     if storage.is_local(path):
-        check_writable(option, path, is_folder=False)
+        check_writable(option, path, is_directory=False)
     return path
 
 

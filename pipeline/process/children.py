@@ -23,11 +23,11 @@ def kill_descendants() -> None:
 def descendants(process: int) -> list[int]:
     """The PIDs of the descendants of a process: its children, their children, and so on."""
     children = defaultdict(list)
-    for folder in _PROC.glob("[0-9]*"):
+    for directory in _PROC.glob("[0-9]*"):
         # proc_pid_stat(5): the name may hold brackets and ends at the last one; ppid is the second field after it.
         with suppress(OSError, IndexError, ValueError):
-            parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-            children[parent].append(int(folder.name))
+            parent = int((directory / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+            children[parent].append(int(directory.name))
     found, look_at = list[int](), [process]
     while look_at:
         below = children[look_at.pop()]

@@ -77,12 +77,12 @@ def _check(output: Output) -> None:
     version = metadata.get(schema.SCHEMA_VERSION)
     if version != schema.CURRENT_SCHEMA_VERSION:
         raise UsageError(
-            f"OUTPUT: {output.folder} has schema version {version}, whose rows lack image_id and content_hash; "
+            f"OUTPUT: {output.directory} has schema version {version}, whose rows lack image_id and content_hash; "
             f"rewrite it with `beamlabel compact`, or {_INSTEAD}"
         )
     if metadata.get(schema.EMBEDDING_DIM) is None:
         raise UsageError(
-            f"OUTPUT: {output.folder} has no embeddings: its module has no features, or --no_embeddings was used; "
+            f"OUTPUT: {output.directory} has no embeddings: its module has no features, or --no_embeddings was used; "
             f"{_INSTEAD}"
         )
 
@@ -100,12 +100,12 @@ def _features(outputs: Sequence[Output]) -> EarlierFeatures:
         if differing:
             name = differing[0]
             raise UsageError(
-                f"OUTPUT: the embeddings in {first.folder} and {other.folder} differ: {name} is "
+                f"OUTPUT: the embeddings in {first.directory} and {other.directory} differ: {name} is "
                 f"{facts[name]} and {_facts(other)[name]}; relabel them in two runs"
             )
         facts |= _facts(other)
     preprocessing = _preprocessing(first)
-    found = tuple(EarlierOutput(one.folder, one.manifest) for one in outputs)
+    found = tuple(EarlierOutput(one.directory, one.manifest) for one in outputs)
     return EarlierFeatures(found, preprocessing, int(first.manifest["metadata"][schema.EMBEDDING_DIM]))
 
 
@@ -122,7 +122,7 @@ def _preprocessing(output: Output) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(output.manifest["metadata"][schema.PREPROCESSING])
     except (KeyError, ValueError) as error:
         raise UsageError(
-            f"OUTPUT: the manifest in {output.folder} has no valid preprocessing: {error}"
+            f"OUTPUT: the manifest in {output.directory} has no valid preprocessing: {error}"
         ) from error
     return {name: one for name, one in value.items() if name != "scores"}
 
@@ -133,14 +133,14 @@ def _shards(output: Output) -> list[InputFile]:
     Raises:
       ValueError: a file is missing, or its size differs from the manifest.
     """
-    there = {file.path: file for file in storage.match(storage.escape(output.folder) + "/")}
+    there = {file.path: file for file in storage.match(storage.escape(output.directory) + "/")}
     found = []
     for entry in output.files("data"):
         path = output.path(str(entry["name"]))
         file = there.get(path)
         if file is None or file.size not in (None, entry["bytes"]):
             state = "is missing" if file is None else f"has {file.size} bytes, not {entry['bytes']}"
-            raise ValueError(f"{path} {state}; run `beamlabel verify {output.folder}`")
+            raise ValueError(f"{path} {state}; run `beamlabel verify {output.directory}`")
         if entry["rows"]:
             found.append(
                 InputFile(path, EMBEDDINGS, file.size, str(entry["sha256"]), rows=int(entry["rows"]))
@@ -161,7 +161,7 @@ def _kept(outputs: Sequence[Output], output_format: str) -> tuple[_Column, ...]:
                 kept[name] = unified_type(kept[name], kind) if name in kept else kind
             except ValueError as error:
                 raise ValueError(
-                    f"the kept column {name!r} is {kind} in {output.folder}, but {kept[name]} in earlier ones: "
+                    f"the kept column {name!r} is {kind} in {output.directory}, but {kept[name]} in earlier ones: "
                     f"{error}; relabel them in two runs"
                 ) from error
     fields = tuple((name, stored_type(kind)) for name, kind in kept.items())
@@ -182,7 +182,7 @@ def _kept_of(output: Output) -> list[_Column]:
     if told is None:
         if output.manifest["options"].get("keep_columns"):
             raise ValueError(
-                f"{output.folder} was written by an earlier version of beamlabel, which did not store the types of "
+                f"{output.directory} was written by an earlier version of beamlabel, which did not store the types of "
                 "kept columns"
             )
         return []

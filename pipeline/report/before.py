@@ -32,13 +32,15 @@ _MAX_FAILURES = 100_000
 _BATCH_ROWS = 65_536
 
 
-def night_before(folder: str, manifest: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any] | None:
+def night_before(
+    directory: str, manifest: Mapping[str, Any], data: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """Compares the run with the night before: counts, failures, labels and mean embedding.
 
     Reads no row of that night: the labels and the mean embedding come from that night's report.
 
     Args:
-      folder: the directory of the run's files.
+      directory: the directory of the run's files.
       manifest: the run's manifest.
       data: data of the run's report.
 
@@ -47,7 +49,7 @@ def night_before(folder: str, manifest: Mapping[str, Any], data: Mapping[str, An
     """
     try:
         earlier = _newest_earlier(manifest)
-        return None if earlier is None else _compared(folder, manifest, data, *earlier)
+        return None if earlier is None else _compared(directory, manifest, data, *earlier)
     except Exception:  # the report is useful without this part
         _LOGGER.warning("Cannot read the night before; the report does without it", exc_info=True)
         return None
@@ -79,7 +81,11 @@ def _written(file: StoredFile) -> tuple[int, str, str]:
 
 
 def _compared(
-    folder: str, manifest: Mapping[str, Any], data: Mapping[str, Any], there: str, earlier: Mapping[str, Any]
+    directory: str,
+    manifest: Mapping[str, Any],
+    data: Mapping[str, Any],
+    there: str,
+    earlier: Mapping[str, Any],
 ) -> dict[str, Any]:
     page = storage.join(there, layout.REPORT)
     told = data_of_page(storage.read_bytes(page).decode()) if storage.exists(page) else None
@@ -97,7 +103,7 @@ def _compared(
         "failed_by_reason": earlier["failed_by_reason"],
         "has_report": told is not None,
         "same_module": all(earlier["metadata"].get(n) == manifest["metadata"].get(n) for n in names),
-        "failures": _failures(folder, manifest, there, earlier),
+        "failures": _failures(directory, manifest, there, earlier),
         "label_drift": label_drift(labels_before, labels_now) if has_labels else None,
         # The denominators of the labels' shares.
         "labeled": [sum(labels_before.values()), sum(labels_now.values())] if has_labels else None,
@@ -122,7 +128,7 @@ def _embeddings(told: Mapping[str, Any] | None, data: Mapping[str, Any]) -> dict
 
 
 def _failures(
-    folder: str, manifest: Mapping[str, Any], there: str, earlier: Mapping[str, Any]
+    directory: str, manifest: Mapping[str, Any], there: str, earlier: Mapping[str, Any]
 ) -> dict[str, int] | None:
     """Counts images by the nights in which they failed.
 
@@ -132,24 +138,24 @@ def _failures(
     """
     if max(manifest["rows"]["failed"], earlier["rows"]["failed"]) > _MAX_FAILURES:
         return None
-    now, before = _failed(folder, manifest), _failed(there, earlier)
+    now, before = _failed(directory, manifest), _failed(there, earlier)
     return {
         "came": len(now - before),
         "again": len(now & before),
-        "went": _labeled(folder, manifest, before - now),
+        "went": _labeled(directory, manifest, before - now),
     }
 
 
-def _failed(folder: str, manifest: Mapping[str, Any]) -> set[str]:
+def _failed(directory: str, manifest: Mapping[str, Any]) -> set[str]:
     found: set[str | None] = set()
     for file in manifest["files"]:
         if file["kind"] == "failures":
-            with storage.open_input(below(folder, file["name"])) as lines:
+            with storage.open_input(below(directory, file["name"])) as lines:
                 found.update(json.loads(line).get("image_id") for line in lines)
     return {identity for identity in found if identity is not None}
 
 
-def _labeled(folder: str, manifest: Mapping[str, Any], wanted: set[str]) -> int:
+def _labeled(directory: str, manifest: Mapping[str, Any], wanted: set[str]) -> int:
     """The number of ``wanted`` images that have a row."""
     if not wanted:
         return 0
@@ -157,7 +163,7 @@ def _labeled(folder: str, manifest: Mapping[str, Any], wanted: set[str]) -> int:
     for file in manifest["files"]:
         if file["kind"] != "data":
             continue
-        for ids in _ids(below(folder, file["name"])):
+        for ids in _ids(below(directory, file["name"])):
             count += pc.sum(pc.is_in(ids, value_set=values)).as_py() or 0
     return count
 

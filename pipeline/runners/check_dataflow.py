@@ -90,12 +90,12 @@ def _check_by_beams_rules(options: PipelineOptions, cloud: Any) -> None:
         raise UsageError(f"--runner DataflowRunner: {errors[0]}")
 
 
-def _check_writable(option: str, folder: str) -> None:
-    probe = storage.join(folder, f"beamlabel-probe-{secrets.token_hex(4)}")
+def _check_writable(option: str, directory: str) -> None:
+    probe = storage.join(directory, f"beamlabel-probe-{secrets.token_hex(4)}")
     try:
         storage.write_bytes(probe, b"")
     except (OSError, ValueError) as error:
-        raise UsageError(f"{option} {folder!r} cannot be written: {error}") from error
+        raise UsageError(f"{option} {directory!r} cannot be written: {error}") from error
     with contextlib.suppress(
         OSError
     ):  # permission to create objects need not include permission to delete them

@@ -48,7 +48,7 @@ def check_runner(runner: Runner, output: str, inputs: Iterable[str], base_dir: s
         _check_flink(runner.options, runner.detached)
     if runner.kind in (FLINK, PORTABLE):
         _check_container_has_us(runner)
-    where = _without_our_folders(runner)
+    where = _without_our_directories(runner)
     if where:
         paths = [("--output", output), *(("--input", path) for path in inputs)]
         for option, path in [*paths, *([("--base_dir", base_dir)] if base_dir else [])]:
@@ -56,7 +56,7 @@ def check_runner(runner: Runner, output: str, inputs: Iterable[str], base_dir: s
                 raise UsageError(f"{option} {path!r} is a local path that {where}")
 
 
-def _without_our_folders(runner: Runner) -> str:
+def _without_our_directories(runner: Runner) -> str:
     """The reason why workers cannot reach local directories, and the remedy; empty if they may reach them."""
     if runner.kind == DATAFLOW:
         return "Dataflow workers cannot reach; use a gs:// path"

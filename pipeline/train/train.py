@@ -17,7 +17,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.facts import versions
 from beamlabel.pipeline.options.fetch_rights import FetchRights
 from beamlabel.pipeline.output.place import output_place
-from beamlabel.pipeline.places.outputs import check_folder
+from beamlabel.pipeline.places.outputs import check_directory
 from beamlabel.pipeline.report.thumbnails import load_options_of
 from beamlabel.pipeline.train.findings.evaluate_head import findings_of, proportion, right
 from beamlabel.pipeline.train.findings.findings import SPLITS, CurvePoint, Findings
@@ -134,10 +134,12 @@ def check_is_new(output: str) -> None:
         raise UsageError(f"--output {output!r}: {error}") from error
     if is_there:
         raise UsageError(f"--output {output!r} exists: name another directory or delete it")
-    check_folder("--output", output)
+    check_directory("--output", output)
     if storage.is_local(path):
         around = [
-            folder for folder in Path(os.path.realpath(path)).parents if (folder / layout.MANIFEST).exists()
+            directory
+            for directory in Path(os.path.realpath(path)).parents
+            if (directory / layout.MANIFEST).exists()
         ]
         if around:
             raise UsageError(

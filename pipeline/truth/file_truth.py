@@ -29,7 +29,7 @@ class FileTruth(Truth):
     """Classes by the names of images.
 
     A name is first compared with the rows' ``uri`` and, as a location, with their ``image_id``; relative names are
-    taken below ``bases``. Next it is tried below ``folder``; then, if relative, as the end of a ``uri``; then by its
+    taken below ``bases``. Next it is tried below ``directory``; then, if relative, as the end of a ``uri``; then by its
     file name alone. The first match counts. A name that fits several images matches nothing, and neither does an end
     that several truths share. Ends and file names have to be unique among the rows as well, so they are matched only
     if all rows were read before.
@@ -37,7 +37,7 @@ class FileTruth(Truth):
     Args:
       entries: content of the file.
       bases: base directories of relative names in the input.
-      folder: directory of the file.
+      directory: directory of the file.
       image_ids: whether rows have an ``image_id``.
       batches: reads all rows and failures; None if they cannot be read twice.
     """
@@ -47,7 +47,7 @@ class FileTruth(Truth):
         entries: FileEntries,
         *,
         bases: Sequence[str] = (),
-        folder: str | None = None,
+        directory: str | None = None,
         image_ids: bool = True,
         batches: Batches | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class FileTruth(Truth):
             self._note(batches, self._levels)
         wanted = ~self._levels[0].index.truths_hit()
         if wanted.any():
-            others = list(location_levels(entries, wanted, bases, folder)) if image_ids else []
+            others = list(location_levels(entries, wanted, bases, directory)) if image_ids else []
             if batches is not None:
                 others += end_levels(entries, wanted)
                 self._note(batches, others)
@@ -153,12 +153,12 @@ class FileTruth(Truth):
             ),
             *self._problem(
                 f"images in {path} that were matched by file name alone, since their directory differs",
-                moved & self._have_folders(moved),
+                moved & self._have_directories(moved),
             ),
             *self._row_conflicts.problem(f"rows with two different truths in {path}; they have no truth"),
         )
 
-    def _have_folders(self, among: np.ndarray) -> np.ndarray:
+    def _have_directories(self, among: np.ndarray) -> np.ndarray:
         found = np.zeros(len(among), bool)
         for place in np.flatnonzero(among).tolist():
             found[place] = "/" in plain_name(str(self.entries.names[place]))

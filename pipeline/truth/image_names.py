@@ -63,7 +63,7 @@ def parent_of(uri: str, ref_id: str | None = None) -> str | None:
     return parts[-2] if len(parts) > 1 else None
 
 
-def folder_of(uri: str) -> str:
+def directory_of(uri: str) -> str:
     """The part of a location before its last slash."""
     return uri.rpartition("/")[0]
 

@@ -59,11 +59,11 @@ def first_level(entries: FileEntries) -> NameLevel:
 
 
 def location_levels(
-    entries: FileEntries, wanted: np.ndarray, bases: Sequence[str], folder: str | None
+    entries: FileEntries, wanted: np.ndarray, bases: Sequence[str], directory: str | None
 ) -> Iterator[NameLevel]:
-    """Matches wanted names by location: absolute ones, relative ones below ``bases``, then those below ``folder``."""
+    """Matches wanted names by location: absolute ones, relative ones below ``bases``, then below ``directory``."""
     is_plain = entries.kind == "file"
-    asked = list(dict.fromkeys([*bases, *([folder] if folder else [])]))
+    asked = list(dict.fromkeys([*bases, *([directory] if directory else [])]))
     if not bases:
         asked.insert(0, "")  # for absolute names alone
     for number, base in enumerate(asked):

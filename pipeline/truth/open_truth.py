@@ -81,7 +81,7 @@ def _one(
     return FileTruth(
         read_entries(name, options.truth_key, options.truth_column, options.multi_label),
         bases=bases,
-        folder=storage.absolute(name).rpartition("/")[0] or "/",
+        directory=storage.absolute(name).rpartition("/")[0] or "/",
         image_ids="image_id" in _own(schema, runs) and "image_id" in schema.names,
         batches=batches,
     )

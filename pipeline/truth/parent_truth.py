@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from beamlabel.pipeline.truth.image_names import folder_of, parent_of
+from beamlabel.pipeline.truth.image_names import directory_of, parent_of
 from beamlabel.pipeline.truth.problem import Examples, Problem
 from beamlabel.pipeline.truth.truth import Classes, Truth, values_of
 
@@ -31,7 +31,7 @@ class ParentTruth(Truth):
         return [self._of(uri, ref_id) for uri, ref_id in zip(uris, ids, strict=True)]
 
     def _of(self, uri: str, ref_id: str | None) -> Classes | None:
-        name = None if folder_of(uri) in self._tops else parent_of(uri, ref_id)
+        name = None if directory_of(uri) in self._tops else parent_of(uri, ref_id)
         if name is None or not name.strip():
             self._without.add(uri)
             return None

@@ -9,10 +9,10 @@ from pathlib import Path
 from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-FOLDERS = ("pipeline", "transforms", "tests", "tools", "docs", "deploy", "benchmarks")
+DIRECTORIES = ("pipeline", "transforms", "tests", "tools", "docs", "deploy", "benchmarks")
 # A path from the repository's root to a file with the suffix of a text.
 PATH = re.compile(
-    rf"(?<![\w/.$}}-])(?:\.\./)*((?:{'|'.join(FOLDERS)}|beamlabel)/[\w/.@-]*"
+    rf"(?<![\w/.$}}-])(?:\.\./)*((?:{'|'.join(DIRECTORIES)}|beamlabel)/[\w/.@-]*"
     r"\.(?:py|sh|md|txt|toml|ya?ml|json|xml|js|css|html|cron|service|timer))\b"
 )
 MODULE = re.compile(r"\bbeamlabel\.(?:pipeline|transforms)(?:\.\w+)+")
@@ -21,7 +21,7 @@ MODULE = re.compile(r"\bbeamlabel\.(?:pipeline|transforms)(?:\.\w+)+")
 @cache
 def texts() -> dict[Path, str]:
     """All texts of the repository except the change log, which may name removed things."""
-    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
+    files = [path for directory in DIRECTORIES for path in (ROOT / directory).rglob("*")]
     files += [
         path for pattern in ("*.*", ".*.yaml", ".ci/*", "beamlabel/*.py") for path in ROOT.glob(pattern)
     ]
@@ -57,7 +57,7 @@ def found(pattern: re.Pattern[str], *, only: str = "") -> Iterator[tuple[str, st
                     yield f"{path.relative_to(ROOT)}:{number}", match[match.lastindex or 0]
 
 
-def test_every_folder_is_on_the_map_and_no_other():
+def test_every_directory_is_on_the_map_and_no_other():
     rows = dict(re.findall(r"^\| `(\S+)/` \| (.*) \|$", PAGE, re.MULTILINE))
     ours = {name for name in rows if name.partition("/")[0] in ("pipeline", "transforms")}
     there = {
@@ -78,9 +78,9 @@ def test_the_picture_is_of_the_jobs_steps():
     steps = re.findall(r'\["([A-Z]\w+)[^"]*<br/>(?:transforms|pipeline)/', picture)
     assert len(steps) == 6
     assert [step for step in steps if f'"{step}" >>' not in graph] == []
-    folders = re.findall(r"(?:pipeline|transforms)/\w+", picture)
-    assert folders
-    assert all((ROOT / folder).is_dir() for folder in folders)
+    directories = re.findall(r"(?:pipeline|transforms)/\w+", picture)
+    assert directories
+    assert all((ROOT / directory).is_dir() for directory in directories)
 
 
 def test_every_path_that_is_named_is_there():
@@ -117,16 +117,16 @@ def test_every_module_that_is_named_is_there():
 @cache
 def is_there(name: str) -> bool:
     """Whether the name is a directory, a module, or a word or an attribute of one."""
-    folder, *parts = ROOT, *name.split(".")
-    while parts and (folder / parts[0]).is_dir():
-        folder /= parts.pop(0)
+    directory, *parts = ROOT, *name.split(".")
+    while parts and (directory / parts[0]).is_dir():
+        directory /= parts.pop(0)
     if not parts:
         return True
-    file = folder / f"{parts[0]}.py"
+    file = directory / f"{parts[0]}.py"
     if file.is_file():
         parts.pop(0)
     else:
-        file = folder / "__init__.py"
+        file = directory / "__init__.py"
     if not parts or re.search(rf"\b{parts[0]}\b", file.read_text()):
         return True
     module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

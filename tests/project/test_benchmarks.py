@@ -100,7 +100,9 @@ def test_pages_that_processes_share_are_counted_once(tmp_path: Path) -> None:
         "time.sleep(1.5) if 0 in children else [os.waitpid(pid, 0) for pid in children]"
     )
     log = tmp_path / "log"
-    cost = measure.measure([sys.executable, "-c", program], environment=os.environ, folder=tmp_path, log=log)
+    cost = measure.measure(
+        [sys.executable, "-c", program], environment=os.environ, directory=tmp_path, log=log
+    )
     assert cost.code == 0
     assert 190 < cost.pss_mb < 300
     assert cost.rss_mb > 2 * cost.pss_mb
@@ -110,7 +112,7 @@ def test_what_a_command_leaves_behind_is_ended(tmp_path: Path) -> None:
     command = ["sh", "-c", "sleep 1000 & echo $! >pid; echo oops >&2; exit 3"]
     grace, measure._GRACE = measure._GRACE, 0.2
     try:
-        cost = measure.measure(command, environment=os.environ, folder=tmp_path, log=tmp_path / "log")
+        cost = measure.measure(command, environment=os.environ, directory=tmp_path, log=tmp_path / "log")
     finally:
         measure._GRACE = grace
     assert (cost.code, cost.stderr) == (3, "oops\n")
@@ -120,28 +122,28 @@ def test_what_a_command_leaves_behind_is_ended(tmp_path: Path) -> None:
 def test_cpu_time_of_grandchildren_counts(tmp_path: Path) -> None:
     burn = "import time\nwhile time.process_time() < 0.5: pass"
     command = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, burn]
-    cost = measure.measure(command, environment=os.environ, folder=tmp_path, log=tmp_path / "log")
+    cost = measure.measure(command, environment=os.environ, directory=tmp_path, log=tmp_path / "log")
     assert 0.5 <= cost.cpu_seconds < 5
 
 
 def test_a_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     begin = time.monotonic()
     cost = measure.measure(
-        ["sleep", "1000"], environment=os.environ, folder=tmp_path, log=tmp_path / "log", timeout=0.1
+        ["sleep", "1000"], environment=os.environ, directory=tmp_path, log=tmp_path / "log", timeout=0.1
     )
     assert cost.code < 0
     assert time.monotonic() - begin < 100
 
 
-def write_answers(folder: Path, rows: list[tuple[str, int, list[float]]]) -> None:
-    folder.mkdir()
+def write_answers(directory: Path, rows: list[tuple[str, int, list[float]]]) -> None:
+    directory.mkdir()
     uris, best, embeddings = zip(*rows, strict=True)
     ids = pa.array([[one, 0] for one in best], pa.list_(pa.int32(), 2))
     vectors = pa.array(embeddings, pa.list_(pa.float32(), 2))
     table = pa.table({"uri": list(uris), "class_ids": ids, "embedding": vectors})
-    pq.write_table(table.slice(0, 1), folder / "part-0.parquet")
-    pq.write_table(table.slice(1), folder / "part-1.parquet")
-    (folder / "_MANIFEST.json").write_text("{}")
+    pq.write_table(table.slice(0, 1), directory / "part-0.parquet")
+    pq.write_table(table.slice(1), directory / "part-1.parquet")
+    (directory / "_MANIFEST.json").write_text("{}")
 
 
 def test_answers_are_matched_by_uri(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ BATCH = 16
 
 @pytest.fixture(scope="module")
 def uris(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cost")
-    return uri_list(folder / "list.txt", photos(folder / "photos", IMAGES))
+    directory = tmp_path_factory.mktemp("cost")
+    return uri_list(directory / "list.txt", photos(directory / "photos", IMAGES))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,7 +23,7 @@ from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.process import exit as exit_codes
 from beamlabel.pipeline.runners import choose
 from beamlabel.pipeline.runners.check_runner import check_runner
-from support.flink_deployment import FOLDER, ROOT
+from support.flink_deployment import DIRECTORY, ROOT
 from support.locked import check_install
 
 LAUNCHES = ["job.yaml", "compose.yaml"]
@@ -153,7 +153,7 @@ def test_the_launch_passes_the_preflight(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", LAUNCHES)
-def test_nothing_is_staged_so_that_no_folder_needs_to_be_shared(name):
+def test_nothing_is_staged_so_that_no_directory_needs_to_be_shared(name):
     _, runner_args, runner = chosen(name)
     assert not environments.python_sdk_dependencies(runner.options)
     others = [argument for argument in runner_args if not argument.startswith("--experiments")]
@@ -233,7 +233,7 @@ def test_what_an_image_copies_makes_the_package(name, tmp_path):
     """The files that the Dockerfile copies and the ignore file passes are enough for pip."""
     allowed = {
         line[1:]
-        for line in (FOLDER / f"{name}.dockerignore").read_text().splitlines()
+        for line in (DIRECTORY / f"{name}.dockerignore").read_text().splitlines()
         if line.startswith("!")
     }
     copied = set()
@@ -269,7 +269,7 @@ def test_what_an_image_copies_makes_the_package(name, tmp_path):
 
 def test_images_can_be_named_by_digest():
     for name in DOCKERFILES:
-        text = (FOLDER / name).read_text()
+        text = (DIRECTORY / name).read_text()
         assert all(one.startswith("${") for one in re.findall(r"^FROM (\S+)", text, re.MULTILINE))
 
 
@@ -280,5 +280,5 @@ def test_the_worker_image_starts_a_pool():
     assert deployment.sidecar()["args"] == ["--worker_pool"]
     assert deployment.compose(DATA="/")["services"]["workers"]["command"] == "--worker_pool"
     assert ("COPY", "--from=beam /opt/apache/beam /opt/apache/beam") in instructions
-    ((_, folder),) = [pair for pair in instructions if pair[0] == "WORKDIR"]
-    assert any(f"mkdir --mode 1777 {folder}" in argument for _, argument in instructions)
+    ((_, directory),) = [pair for pair in instructions if pair[0] == "WORKDIR"]
+    assert any(f"mkdir --mode 1777 {directory}" in argument for _, argument in instructions)

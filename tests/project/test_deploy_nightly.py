@@ -181,11 +181,11 @@ def systemd_analyze(*arguments):
     return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
 
 
-def installed(folder):
+def installed(directory):
     """The units in a directory, and their programs at the paths they name."""
     for name in UNITS:
-        (folder / name).write_text(deployment.text(name, HOME=ROOT))
-    return [folder / name for name in UNITS]
+        (directory / name).write_text(deployment.text(name, HOME=ROOT))
+    return [directory / name for name in UNITS]
 
 
 def test_systemd_takes_the_units(tmp_path):

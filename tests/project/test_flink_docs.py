@@ -37,19 +37,19 @@ if arguments[:1] == ["create"]:
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory):
     """The calls of programs by the page's commands, in order: program, arguments, standard input."""
-    folder = tmp_path_factory.mktemp("page")
+    directory = tmp_path_factory.mktemp("page")
     for name in STANDINS:
-        program = folder / name if "/" in name else folder / "path" / name
+        program = directory / name if "/" in name else directory / "path" / name
         program.parent.mkdir(exist_ok=True)
-        log = str(folder / "log")
+        log = str(directory / "log")
         program.write_text(RECORD.format(python=sys.executable, log=log, name=name))
         program.chmod(0o755)
-    (folder / "deploy").symlink_to(ROOT / "deploy")
+    (directory / "deploy").symlink_to(ROOT / "deploy")
     script = "set -euo pipefail\n" + "\n".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL))
-    path = os.pathsep.join([str(folder / "path"), "/usr/bin", "/bin"])
-    subprocess.run(["bash", "-c", script], cwd=folder, env={"PATH": path}, check=True, timeout=60)
-    assert (folder / "out" / "flink" / "photos").is_dir()
-    return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
+    path = os.pathsep.join([str(directory / "path"), "/usr/bin", "/bin"])
+    subprocess.run(["bash", "-c", script], cwd=directory, env={"PATH": path}, check=True, timeout=60)
+    assert (directory / "out" / "flink" / "photos").is_dir()
+    return [json.loads(line) for line in (directory / "log").read_text().splitlines()]
 
 
 def told(calls, program, *first):

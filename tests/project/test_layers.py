@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import pytest
 
-from support.layers import LEVELS, files, folder, imported, imports, short, tree
+from support.layers import LEVELS, directory, files, imported, imports, short, tree
 from support.paths import ROOT
 
 TENSORFLOW = {"tensorflow", "tensorflow_hub", "keras", "tf_keras"}
@@ -38,10 +38,10 @@ def test_no_file_is_in_an_import_circle():
     assert_no_circle(imports())
 
 
-def test_no_folder_is_in_an_import_circle():
+def test_no_directory_is_in_an_import_circle():
     edges = defaultdict(set)
     for module, names in imports().items():
-        edges[folder(module)] |= {folder(name) for name in names} - {folder(module)}
+        edges[directory(module)] |= {directory(name) for name in names} - {directory(module)}
     assert_no_circle(edges)
 
 
@@ -51,15 +51,15 @@ def test_imports_go_down_only():
         f"{short(module)} imports {short(name)}"
         for module, names in imports().items()
         for name in names
-        if folder(name) != folder(module) and level[folder(name)] >= level[folder(module)]
+        if directory(name) != directory(module) and level[directory(name)] >= level[directory(module)]
     ]
     assert not up
 
 
-def test_every_folder_has_its_place():
+def test_every_directory_has_its_place():
     placed = [name for names in LEVELS for name in names]
     bare = {"pipeline/__init__.py", "transforms/__init__.py"}
-    assert sorted(placed) == sorted({folder(module) for module in files()} - bare)
+    assert sorted(placed) == sorted({directory(module) for module in files()} - bare)
     for name in bare:
         assert [type(node) for node in tree(ROOT / name).body] == [ast.Expr], f"{name} is a docstring"
 
@@ -74,7 +74,7 @@ def test_transforms_never_import_pipeline():
     assert not wrong
 
 
-def test_our_folders_are_imported_by_our_name():
+def test_our_directories_are_imported_by_our_name():
     for path in files().values():
         assert not {
             name for name in imported(path) if name.partition(".")[0] in ("pipeline", "transforms")
@@ -89,7 +89,7 @@ def test_tensorflow_is_the_launchers():
     }
     assert importing
     assert not {
-        short(module) for module in importing if not {folder(module), short(module)} & WITH_TENSORFLOW
+        short(module) for module in importing if not {directory(module), short(module)} & WITH_TENSORFLOW
     }
 
 
@@ -108,7 +108,7 @@ def test_nothing_is_too_long():
     assert not long
 
 
-def test_no_folder_is_too_full():
+def test_no_directory_is_too_full():
     modules = defaultdict(list)
     for path in files().values():
         if path.name != "__init__.py":

@@ -41,7 +41,7 @@ def test_pre_commit_takes_the_configuration(tmp_path):
 
 def test_every_script_is_clean():
     scripts = [*ROOT.glob("*.sh"), ROOT / ".ci" / "run"]
-    scripts += [path for folder in ("tools", "deploy") for path in (ROOT / folder).rglob("*.sh")]
+    scripts += [path for directory in ("tools", "deploy") for path in (ROOT / directory).rglob("*.sh")]
     assert {"run_tests.sh", "submit.sh", "label.sh", "setup_venv.sh"} <= {path.name for path in scripts}
     done = subprocess.run([TOOLS / "shellcheck", *scripts], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -34,9 +34,9 @@ words = [word.replace("gs://my-bucket", {bucket!r}) for word in sys.argv[1:]]
 for there, here in {modules!r}.items():
     words = [word.replace(there, here) for word in words]
 if "--module" in words:
-    words += ["--labels", {folder!r} + "/names"]
+    words += ["--labels", {directory!r} + "/names"]
 date = words[words.index("--run_date") + 1] if "--run_date" in words else ""
-seen = {folder!r} + "/seen " + date
+seen = {directory!r} + "/seen " + date
 is_first = not os.path.exists(seen)
 open(seen, "w").close()
 if date == "2026-11-26" and is_first:
@@ -63,10 +63,10 @@ from beamlabel.transforms import storage
 words = [word.replace("gs://my-bucket", {bucket!r}) for word in sys.argv[1:]]
 assert words[0] == "storage"
 if words[1] == "cp":
-    *files, folder = words[2:]
-    assert folder.endswith("/")
+    *files, directory = words[2:]
+    assert directory.endswith("/")
     for file in files:
-        storage.write_bytes(folder + file.rpartition("/")[2], open(file, "rb").read())
+        storage.write_bytes(directory + file.rpartition("/")[2], open(file, "rb").read())
 elif words[1] == "rm":
     storage.delete(words[2])
 elif words[1] == "cat":
@@ -77,44 +77,44 @@ else:
 """
 RECORD = """#!{python} -S
 import json, sys
-with open({folder!r} + "/{name}.log", "a") as log:
+with open({directory!r} + "/{name}.log", "a") as log:
     print(json.dumps(sys.argv[1:]), file=log)
 """
 
 
-def write_programs(folder, bucket, modules):
-    names = {"python": sys.executable, "root": str(ROOT), "bucket": bucket.url, "folder": str(folder)}
+def write_programs(directory, bucket, modules):
+    names = {"python": sys.executable, "root": str(ROOT), "bucket": bucket.url, "directory": str(directory)}
     for name, program in (("beamlabel", BEAMLABEL), ("gcloud", GCLOUD), ("bq", RECORD), ("kubectl", RECORD)):
-        path = folder / "path" / name
+        path = directory / "path" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(program.format(**names, name=name, modules=modules))
         path.chmod(0o755)
 
 
-def write_photos(folder):
+def write_photos(directory):
     """Writes the uploads of each day."""
-    everything = photos(folder / "all", 261)
+    everything = photos(directory / "all", 261)
     first, second, third = everything[:200], everything[200:240], everything[240:260]
     for day, paths in {"monday": first, "tuesday": second, "wednesday": third, "again": third[:8]}.items():
-        (folder / day).mkdir()
+        (directory / day).mkdir()
         for path in paths:
-            shutil.copy(path, folder / day)
-    shutil.copy(everything[260], folder / "tuesday" / first[7].name)
+            shutil.copy(path, directory / day)
+    shutil.copy(everything[260], directory / "tuesday" / first[7].name)
     for number in range(3):
-        (folder / "tuesday" / f"scan {number}.png").write_text(f"no photograph {number}")
+        (directory / "tuesday" / f"scan {number}.png").write_text(f"no photograph {number}")
     for path in third[:8]:
-        cut = folder / "wednesday" / path.name
+        cut = directory / "wednesday" / path.name
         cut.write_bytes(cut.read_bytes()[:-400])
 
 
-def other_module(folder):
+def other_module(directory):
     """The same module with one more file and so another fingerprint."""
-    path = folder / "other.tar.gz"
-    (folder / "note").write_text("another version")
+    path = directory / "other.tar.gz"
+    (directory / "note").write_text("another version")
     with tarfile.open(TINY) as there, tarfile.open(path, "w:gz") as made:
         for member in there:
             made.addfile(member, there.extractfile(member) if member.isfile() else None)
-        made.add(folder / "note", "assets/note.txt")
+        made.add(directory / "note", "assets/note.txt")
     return path
 
 
@@ -123,24 +123,29 @@ class Week:
 
     Attributes:
       said: For each block of commands with a shown outcome: that outcome and the actual one.
-      folder: The working directory.
+      directory: The working directory.
       bucket: The bucket after the week; ``mirror`` is a local copy.
     """
 
-    def __init__(self, folder, bucket):
-        self.folder, self.bucket = folder, bucket
-        write_photos(folder)
-        (folder / "names").write_text("".join(f"class {n}\n" for n in range(11)))
+    def __init__(self, directory, bucket):
+        self.directory, self.bucket = directory, bucket
+        write_photos(directory)
+        (directory / "names").write_text("".join(f"class {n}\n" for n in range(11)))
         old, new = re.findall(r"^MODULE=(\S+)$", PAGE, re.MULTILINE)
-        write_programs(folder, bucket, {old: TINY, new: str(other_module(folder))})
+        write_programs(directory, bucket, {old: TINY, new: str(other_module(directory))})
         script = "\n".join(
             f"echo '# {n}'\n{{\n{block}}} 2>&1\necho exit code $?" for n, (block, _) in enumerate(BLOCKS)
         )
-        path = os.pathsep.join([str(folder / "path"), "/usr/bin", "/bin"])
-        environment = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+        path = os.pathsep.join([str(directory / "path"), "/usr/bin", "/bin"])
+        environment = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(directory)}
         environment |= {name: os.environ[name] for name in ("BEAMLABEL_CACHE", "STORAGE_EMULATOR_HOST")}
         done = subprocess.run(
-            ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=900
+            ["bash", "-c", script],
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=900,
         )
         assert done.returncode == 0 and not done.stderr, done.stderr
         outcomes = re.split(
@@ -148,13 +153,13 @@ class Week:
         )[1:]
         self.outcomes = outcomes
         self.said = [(text, out) for (_, text), out in zip(BLOCKS, outcomes, strict=True) if text]
-        self.mirror = folder / "mirror"
+        self.mirror = directory / "mirror"
         for name in bucket.list():
             (self.mirror / name).parent.mkdir(parents=True, exist_ok=True)
             (self.mirror / name).write_bytes(bucket.get(name))
 
     def told(self, program):
-        return [json.loads(line) for line in (self.folder / f"{program}.log").read_text().splitlines()]
+        return [json.loads(line) for line in (self.directory / f"{program}.log").read_text().splitlines()]
 
     def here(self, text):
         return text.replace("gs://my-bucket", str(self.mirror))
@@ -196,13 +201,13 @@ def test_the_nights_command_is_that_of_the_schedules():
     assert there == here
 
 
-def manifest(week, folder):
-    return json.loads((week.mirror / folder / "_MANIFEST.json").read_text())
+def manifest(week, directory):
+    return json.loads((week.mirror / directory / "_MANIFEST.json").read_text())
 
 
-def data_files(week, folder):
-    files = manifest(week, folder)["files"]
-    return [week.mirror / folder / file["name"] for file in files if file["kind"] == "data"]
+def data_files(week, directory):
+    files = manifest(week, directory)["files"]
+    return [week.mirror / directory / file["name"] for file in files if file["kind"] == "data"]
 
 
 @pytest.mark.parametrize(
@@ -242,8 +247,8 @@ def test_the_compacted_table_is_that_of_the_newest_rows(week):
         for path in data_files(week, "labels/dt=2026-11-27")
         for row in pq.read_table(path).to_pylist()
     }
-    for folder in ("current/2026-11-29", "current/2026-12-31"):
-        rows = [row for path in data_files(week, folder) for row in pq.read_table(path).to_pylist()]
+    for directory in ("current/2026-11-29", "current/2026-12-31"):
+        rows = [row for path in data_files(week, directory) for row in pq.read_table(path).to_pylist()]
         assert len(rows) == 259 and {row["uri"]: row for row in rows} == newest
 
 

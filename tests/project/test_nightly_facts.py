@@ -27,7 +27,7 @@ def test_files_that_the_page_names_are_there():
         assert (ROOT / "docs" / link).exists()
     table = PAGE.split("## Schedules")[1]
     for name in re.findall(r"`([\w@-]+\.(?:py|yaml|service|sh|cron))`", table):
-        assert (deployment.FOLDER / name).exists(), name
+        assert (deployment.DIRECTORY / name).exists(), name
     titles = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
     assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= anchors

@@ -32,8 +32,8 @@ def test_data_in_the_package_is_named():
     """
     files = [
         path
-        for folder in ("pipeline", "transforms")
-        for path in (ROOT / folder).rglob("*.*")
+        for directory in ("pipeline", "transforms")
+        for path in (ROOT / directory).rglob("*.*")
         if path.suffix not in (".py", ".pyc") and path.parent.name not in ("report", "diff", "beam_yaml")
     ]
     assert files

@@ -14,7 +14,7 @@ from beamlabel.pipeline.options.job_options import JobOptions
 from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.run import run
 from support.jobs import TINY, photos, uri_list
-from support.layers import LEVELS, files, folder, imported, short
+from support.layers import LEVELS, directory, files, imported, short
 from support.paths import ROOT
 
 GROUPS = tuple(
@@ -93,7 +93,7 @@ def parts(names):
 
 def test_options_go_down_in_ever_smaller_parts(steps):
     level = {name: number for number, names in enumerate(LEVELS) for name in names}
-    place = {short(module): folder(module) for module in files()}
+    place = {short(module): directory(module) for module in files()}
     assert len(steps) > 8
     for step in steps:
         assert level[place[step.callee]] <= level[place[step.caller]], step

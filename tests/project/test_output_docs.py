@@ -52,23 +52,25 @@ def place(tmp_path_factory, cache):
     pytest.importorskip("tensorflow")
     from support.tf_modules import FEATURES, save_two_outputs
 
-    folder = tmp_path_factory.mktemp("output")
-    paths = photos(folder / "photos", 3)
-    shutil.copy(paths[1], folder / "photos" / "copy.png")
-    uris = uri_list(folder / "list.txt", [*paths, folder / "photos" / "copy.png", folder / "missing.png"])
-    names = uri_list(folder / "names.txt", [f"class {number}" for number in range(11)])
-    few = uri_list(folder / "few.txt", [f"kind {number}" for number in range(5)])
+    directory = tmp_path_factory.mktemp("output")
+    paths = photos(directory / "photos", 3)
+    shutil.copy(paths[1], directory / "photos" / "copy.png")
+    uris = uri_list(
+        directory / "list.txt", [*paths, directory / "photos" / "copy.png", directory / "missing.png"]
+    )
+    names = uri_list(directory / "names.txt", [f"class {number}" for number in range(11)])
+    few = uri_list(directory / "few.txt", [f"kind {number}" for number in range(5)])
     more = ("--input", uris, "--max_error_rate", 1)
     for output, extra in {
         "out/sample": (),
         "out/records": ("--output_format", "tfrecord"),
         "labels/dt=2026-11-23": (),
     }.items():
-        assert label(folder / output, *more, "--labels", names, *extra).code == 0
-    other = save_two_outputs(folder / "other", size=8)
-    assert label(folder / "labels/dt=2026-11-24", *more, "--labels", few, module=other).code == 0
+        assert label(directory / output, *more, "--labels", names, *extra).code == 0
+    other = save_two_outputs(directory / "other", size=8)
+    assert label(directory / "labels/dt=2026-11-24", *more, "--labels", few, module=other).code == 0
     assert FEATURES != 64
-    return folder
+    return directory
 
 
 def test_the_columns_are_those_of_a_run(place):

@@ -33,21 +33,21 @@ EACH = 16
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """The page's directory of photographs, and the corrections that a user would save from its reports."""
-    folder = tmp_path_factory.mktemp("page")
+    directory = tmp_path_factory.mktemp("page")
     for number, name in enumerate(CLASSES):
-        (folder / "photos" / name).mkdir(parents=True)
+        (directory / "photos" / name).mkdir(parents=True)
         for image in range(EACH):
             pixels = np.random.default_rng([number, image]).normal(90, 40, (32, 32, 3))
             pixels[..., number] += 80
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
-                folder / "photos" / name / f"{image}.png"
+                directory / "photos" / name / f"{image}.png"
             )
-    first = str(folder / "photos" / CLASSES[0] / "0.png")
-    with (folder / "corrections.csv").open("w", newline="") as file:
+    first = str(directory / "photos" / CLASSES[0] / "0.png")
+    with (directory / "corrections.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image_id", "uri", "verdict", "label"])
         writer.writerow([image_id(first), first, "wrong", CLASSES[1]])
-    return folder
+    return directory
 
 
 def test_the_loop(place):

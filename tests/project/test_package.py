@@ -62,21 +62,21 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp("dist")
+    directory = tmp_path_factory.mktemp("dist")
     # A copy, so that the build leaves no files in the checkout and packs no stray files.
-    source = folder / "source"
+    source = directory / "source"
     skipped = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "out")
     shutil.copytree(ROOT, source, symlinks=True, ignore=skipped)
     # Without --sdist or --wheel, the wheel is built from the sdist.
-    succeeded(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "out", source)
-    (sdist,), (wheel,) = (folder / "out").glob("*.tar.gz"), (folder / "out").glob("*.whl")
+    succeeded(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory / "out", source)
+    (sdist,), (wheel,) = (directory / "out").glob("*.tar.gz"), (directory / "out").glob("*.whl")
     return Built(sdist, wheel)
 
 
 def sources() -> set[str]:
     """Every file of the package by its path below ``beamlabel``'s parent."""
-    folder = ROOT / "beamlabel"
-    found = [*folder.glob("*.*"), *(ROOT / "pipeline").rglob("*.*"), *(ROOT / "transforms").rglob("*.*")]
+    directory = ROOT / "beamlabel"
+    found = [*directory.glob("*.*"), *(ROOT / "pipeline").rglob("*.*"), *(ROOT / "transforms").rglob("*.*")]
     names = {str(path.relative_to(ROOT)) for path in found if path.suffix != ".pyc"}
     return {name if name.startswith("beamlabel/") else f"beamlabel/{name}" for name in names}
 
@@ -111,7 +111,7 @@ def test_the_sdist_holds_real_files_and_neither_tests_nor_benchmarks(built):
 class Project:
     """A user's project with packages named like beamlabel's, and a Python with the wheel installed."""
 
-    folder: Path
+    directory: Path
     python: Path
 
     def run(self, *words: object) -> subprocess.CompletedProcess:
@@ -121,14 +121,14 @@ class Project:
     def command(self, name: str, *words: object) -> subprocess.CompletedProcess:
         """Runs an installed command there."""
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return succeeded(self.python.with_name(name), *words, cwd=self.folder, env=env)
+        return succeeded(self.python.with_name(name), *words, cwd=self.directory, env=env)
 
 
 @pytest.fixture(scope="module")
 def project(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("project")
+    directory = tmp_path_factory.mktemp("project")
     for name in ("pipeline", "transforms"):
-        package = folder / name
+        package = directory / name
         package.mkdir()
         (package / "__init__.py").write_text(f'OWNER = "somebody else\'s {name}"\n')
     environment = tmp_path_factory.mktemp("environment")
@@ -140,15 +140,15 @@ def project(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Project:
     # adds, so the editable install there stays hidden.
     (site,) = environment.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return Project(folder, python)
+    return Project(directory, python)
 
 
 def test_each_name_is_its_owners(project):
     beamlabel, run, records, pipeline, transforms = map(Path, json.loads(project.run("-c", WHERE).stdout))
     for module in (beamlabel, run, records):
         assert module.is_relative_to(project.python.parents[1]), module
-    assert pipeline.parent == project.folder / "pipeline"
-    assert transforms.parent == project.folder / "transforms"
+    assert pipeline.parent == project.directory / "pipeline"
+    assert transforms.parent == project.directory / "transforms"
 
 
 def test_it_labels_beside_them_in_process_and_in_worker_processes(project, tmp_path):

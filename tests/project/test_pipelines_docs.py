@@ -39,65 +39,67 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def lines(folder: Path, name: str) -> list[str]:
+def lines(directory: Path, name: str) -> list[str]:
     """The output of a program: the lines of all shards, sorted."""
-    files = sorted(folder.glob(f"{name}*-of-*.txt"))
-    assert files, sorted(folder.iterdir())
+    files = sorted(directory.glob(f"{name}*-of-*.txt"))
+    assert files, sorted(directory.iterdir())
     return sorted(line for file in files for line in file.read_text().splitlines())
 
 
-def best(folder: Path) -> None:
-    (line,) = lines(folder, "best")
+def best(directory: Path) -> None:
+    (line,) = lines(directory, "best")
     assert re.fullmatch(r"7 \d+ 0\.\d{3}", line)
-    assert lines(folder, "failed") == ["8 not_found"]
+    assert lines(directory, "failed") == ["8 not_found"]
 
 
-def labels(folder: Path) -> None:
-    table = pq.read_table(sorted((folder / "labels").glob("part-*.parquet")))
+def labels(directory: Path) -> None:
+    table = pq.read_table(sorted((directory / "labels").glob("part-*.parquet")))
     assert table.select(["uri", "customer"]).to_pylist() == [{"uri": "photos/cat.jpg", "customer": 7}]
     assert b"beamlabel.module_fingerprint" in table.schema.metadata
-    (failures,) = (folder / "labels" / "_failures").glob("part-*.jsonl")
+    (failures,) = (directory / "labels" / "_failures").glob("part-*.jsonl")
     assert '"customer": 8' in failures.read_text()
 
 
-def steps(folder: Path) -> None:
-    (line,) = lines(folder, "steps")
+def steps(directory: Path) -> None:
+    (line,) = lines(directory, "steps")
     assert re.fullmatch(r"photos/cat\.jpg \d+", line)
 
 
-def frames(folder: Path) -> None:
-    assert [line.split()[0] for line in lines(folder, "frames")] == ["0", "1", "2", "3"]
+def frames(directory: Path) -> None:
+    assert [line.split()[0] for line in lines(directory, "frames")] == ["0", "1", "2", "3"]
 
 
-def counts(folder: Path) -> None:
+def counts(directory: Path) -> None:
     # At most seven ticks, in windows of a second with one count each.
-    found = Counter(map(int, lines(folder, "counts")))
+    found = Counter(map(int, lines(directory, "counts")))
     assert sum(number * times for number, times in found.items()) in (6, 7) and max(found) <= 2
 
 
-def classes(folder: Path) -> None:
-    found = [line.split(" ", 1) for line in lines(folder, "classes")]
+def classes(directory: Path) -> None:
+    found = [line.split(" ", 1) for line in lines(directory, "classes")]
     assert sum(int(number) for number, _ in found) == 2
     names = [name for _, name in found]
     assert len(set(names)) == len(names) and set(names) <= set(CLASSES)
-    (failure,) = json_lines(folder, "failures.jsonl")
+    (failure,) = json_lines(directory, "failures.jsonl")
     assert (failure["uri"], failure["customer"], failure["reason"]) == ("photos/missing.jpg", 8, "not_found")
 
 
-def table(folder: Path) -> None:
-    (row,) = csv.DictReader((folder / "table.csv").open())
+def table(directory: Path) -> None:
+    (row,) = csv.DictReader((directory / "table.csv").open())
     assert (row["uri"], row["customer"], row["width"]) == ("photos/cat.jpg", "7", "48")
     assert 0 < float(row["score"]) < 1
-    assert (folder / "reasons.csv").read_text().splitlines()[1:] == ["photos/missing.jpg,8,not_found"]
+    assert (directory / "reasons.csv").read_text().splitlines()[1:] == ["photos/missing.jpg,8,not_found"]
 
 
-def json_lines(folder: Path, name: str) -> list[dict]:
-    return [json.loads(line) for file in folder.glob(f"{name}-*") for line in file.read_text().splitlines()]
+def json_lines(directory: Path, name: str) -> list[dict]:
+    return [
+        json.loads(line) for file in directory.glob(f"{name}-*") for line in file.read_text().splitlines()
+    ]
 
 
 def equal(name: str, *expected: str) -> Callable[[Path], None]:
-    def check(folder: Path) -> None:
-        assert lines(folder, name) == sorted(expected)
+    def check(directory: Path) -> None:
+        assert lines(directory, name) == sorted(expected)
 
     return check
 
@@ -122,30 +124,30 @@ CHECKS: dict[str, Callable[[Path], None]] = {
 ON_ANY_RUNNER = [name for name in CHECKS if name != "table"]
 
 
-def furnish(folder: Path) -> None:
+def furnish(directory: Path) -> None:
     """Creates the inputs of the page's programs."""
-    (folder / "photos").mkdir()
-    for made, stem in zip(photos(folder / "made", len(NAMES)), NAMES, strict=True):
-        shutil.copyfile(made, folder / "photos" / f"{stem}.jpg")
-    (folder / "classes.txt").write_text("\n".join(CLASSES))
-    (folder / "photos.csv").write_text("path,customer\nphotos/cat.jpg,7\nphotos/missing.jpg,8\n")
+    (directory / "photos").mkdir()
+    for made, stem in zip(photos(directory / "made", len(NAMES)), NAMES, strict=True):
+        shutil.copyfile(made, directory / "photos" / f"{stem}.jpg")
+    (directory / "classes.txt").write_text("\n".join(CLASSES))
+    (directory / "photos.csv").write_text("path,customer\nphotos/cat.jpg,7\nphotos/missing.jpg,8\n")
 
 
-def run(name: str, folder: Path, *options: str) -> None:
+def run(name: str, directory: Path, *options: str) -> None:
     """Runs a program in a directory with the page's photographs, and checks its output."""
-    furnish(folder)
-    program = folder / "program.py"
+    furnish(directory)
+    program = directory / "program.py"
     program.write_text(re.sub(r'^MODULE = ".*"$', f"MODULE = {str(TINY)!r}", programs()[name], flags=re.M))
     done = subprocess.run(
         [sys.executable, program.name, *options],
-        cwd=folder,
+        cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    CHECKS[name](folder)
+    CHECKS[name](directory)
 
 
 def test_every_program_is_run() -> None:

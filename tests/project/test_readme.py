@@ -67,31 +67,31 @@ def test_nothing_promises_an_index():
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     """A directory in which the job of ``run_local.sh`` has run, and its output."""
-    folder = tmp_path_factory.mktemp("readme")
-    (folder / "out").mkdir()
-    write_sample_list(folder / "out" / "sample.txt")
+    directory = tmp_path_factory.mktemp("readme")
+    (directory / "out").mkdir()
+    write_sample_list(directory / "out" / "sample.txt")
     words = [
         "--input",
-        folder / "out" / "sample.txt",
+        directory / "out" / "sample.txt",
         "--module",
         "demo",
         "--output",
-        folder / "out" / "sample",
+        directory / "out" / "sample",
     ]
     done = command(*words, "--report", env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
-    return folder, done.stderr + done.stdout
+    return directory, done.stderr + done.stdout
 
 
 def test_the_sample_is_what_the_readme_shows(sample):
     """Compares the block of the quickstart line by line; … and times match anything."""
-    folder, printed = sample
+    directory, printed = sample
     command = [
         sys.executable,
         "-m",
         "beamlabel.pipeline.demo.sample",
         "--show",
-        str(folder / "out" / "sample"),
+        str(directory / "out" / "sample"),
     ]
     printed += subprocess.run(command, capture_output=True, text=True, check=True).stdout
     (block,) = blocks("console")
@@ -118,11 +118,11 @@ def test_the_query_gives_the_result_that_the_readme_shows(sample, monkeypatch):
 
 
 def test_the_programs_run(sample, monkeypatch, tmp_path):
-    folder, _ = sample
-    monkeypatch.chdir(folder)
-    (folder / "photos").mkdir()
+    directory, _ = sample
+    monkeypatch.chdir(directory)
+    (directory / "photos").mkdir()
     (path,) = photos(tmp_path, 1)
-    (folder / "photos" / "cat.jpg").write_bytes(path.read_bytes())
+    (directory / "photos" / "cat.jpg").write_bytes(path.read_bytes())
     programs = blocks("python")
     assert len(programs) == 3
     names: dict = {"MODULE": TINY, "CACHE": str(tmp_path / "cache")}

@@ -125,13 +125,13 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def main(page: Path, folder: Path) -> None:
+def main(page: Path, directory: Path) -> None:
     with browser() as shown:
         for name, width, height in (("wide", WIDE, 2400), ("narrow", NARROW, 3400)):
             for scheme in SCHEMES:
                 shown.open(page, width=width, scheme=scheme)
                 picture = shown.screenshot(height).quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
-                picture.save(folder / f"report-{name}-{scheme}.png", optimize=True)
+                picture.save(directory / f"report-{name}-{scheme}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Folder:
+class Directory:
     """A local directory with the helpers of a bucket."""
 
     def __init__(self, path: Path) -> None:
@@ -41,13 +41,13 @@ def commit_run(bucket: Any, shards: int, *, run: str = "20260101T000000Z-abcdef"
         run: The run's id.
         output: A directory in the bucket.
     """
-    folder = f"{output}/_beamlabel/staging/0123456789abcdef"
+    directory = f"{output}/_beamlabel/staging/0123456789abcdef"
     records = []
     for number in range(shards):
         unit = f"00000-{number:012d}"
         sha256 = hashlib.sha256(b"%d" % number).hexdigest()
         name = f"shards/{unit}-{sha256[:16]}.parquet"
-        bucket.put(f"{folder}/{name}", b"%d" % number)
+        bucket.put(f"{directory}/{name}", b"%d" % number)
         file = {"name": name, "kind": "data", "rows": 1, "bytes": len(str(number)), "sha256": sha256}
         place = {"input_path": "/in/list.txt", "start": number, "stop": number + 1, "file_rows": None}
         records.append(
@@ -61,7 +61,7 @@ def commit_run(bucket: Any, shards: int, *, run: str = "20260101T000000Z-abcdef"
                 "files": [file],
             }
         )
-        bucket.put(f"{folder}/units/{unit}.json", json.dumps(records[-1]).encode())
+        bucket.put(f"{directory}/units/{unit}.json", json.dumps(records[-1]).encode())
     manifest = {
         "run_id": run,
         "plan_id": "0123456789abcdef",
@@ -79,6 +79,6 @@ def commit_run(bucket: Any, shards: int, *, run: str = "20260101T000000Z-abcdef"
         "manifest": manifest,
     }
     commit = {"format": "beamlabel commit", "committed_at": 2.0, "records": records}
-    bucket.put(f"{folder}/job.json", json.dumps(job).encode())
-    bucket.put(f"{folder}/commit.json", json.dumps(commit).encode())
-    return str(bucket.uri(folder))
+    bucket.put(f"{directory}/job.json", json.dumps(job).encode())
+    bucket.put(f"{directory}/commit.json", json.dumps(commit).encode())
+    return str(bucket.uri(directory))

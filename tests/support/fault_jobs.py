@@ -50,7 +50,7 @@ class FaultJob:
     """A job over references of which 20 % are faulty, and the expected result from a run in this process.
 
     Args:
-      folder: The directory for the inputs and for the run in this process.
+      directory: The directory for the inputs and for the run in this process.
       server: The server of the images.
       photos: The images.
       count: The number of references.
@@ -60,7 +60,7 @@ class FaultJob:
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         server: FileServer,
         photos: Sequence[Path],
         count: int,
@@ -69,15 +69,15 @@ class FaultJob:
     ) -> None:
         self.references = FaultyReferences(server, photos, count, hanging)
         self.count = count
-        folder.mkdir(parents=True, exist_ok=True)
-        uris = uri_list(folder / "in.txt", self.references.uris)
+        directory.mkdir(parents=True, exist_ok=True)
+        uris = uri_list(directory / "in.txt", self.references.uris)
         self.arguments = (
             "--input", uris, "--module", module, "--shard_rows", UNIT_ROWS, "--allow_http",
             "--allow_private_hosts", "--load_threads", _THREADS, "--max_error_rate", 0.3,
         )  # fmt: skip
         # A run in this process would hang on this image.
         self.references.serve(hanging=False)
-        self.expected = label(folder / "expected" / "out", *self.arguments, module=module)
+        self.expected = label(directory / "expected" / "out", *self.arguments, module=module)
         assert self.expected.code == 0
         assert self.found(self.expected) == Found(wrong=self.references.reasons.count(HANGS))
 

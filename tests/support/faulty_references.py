@@ -87,7 +87,7 @@ FAULTS = (
     Fault("large.jpg", Reason.TOO_MANY_BYTES, "content"),
     Fault("slow.jpg", Reason.DECODE_TIMEOUT, "content", _SELDOM, is_slow=True),
     Fault("missing.jpg", Reason.NOT_FOUND, "file"),
-    Fault("folder.jpg", Reason.NOT_A_FILE, "file"),
+    Fault("directory.jpg", Reason.NOT_A_FILE, "file"),
     Fault("pipe.jpg", Reason.NOT_A_FILE, "file"),
     Fault("loop.jpg", Reason.NOT_FOUND, "file"),
     Fault("not_utf8", Reason.INVALID_URI, "line"),
@@ -232,7 +232,7 @@ class References:
     """Draws references; the photographs are copied into one directory beside the faulty files.
 
     Args:
-      folder: The new directory for the files.
+      directory: The new directory for the files.
       photos: The photographs, all different.
       slow: Whether to include faults that cost a deadline or several tries.
 
@@ -241,15 +241,15 @@ class References:
       server: The server of all URLs except those of slow faults.
     """
 
-    def __init__(self, folder: Path, photos: Sequence[Path], *, slow: bool) -> None:
-        self._folder = folder
-        self._files = folder / "files"
+    def __init__(self, directory: Path, photos: Sequence[Path], *, slow: bool) -> None:
+        self._directory = directory
+        self._files = directory / "files"
         self._files.mkdir(parents=True)
         faulty = faulty_contents(slow=slow)
         contents = {f"{number:04d}{path.suffix}": path.read_bytes() for number, path in enumerate(photos)}
         for name, data in (contents | faulty).items():
             (self._files / name).write_bytes(data)
-        (self._files / "folder.jpg").mkdir()
+        (self._files / "directory.jpg").mkdir()
         os.mkfifo(self._files / "pipe.jpg")
         (self._files / "loop.jpg").symlink_to("loop.jpg")
         self._names = list(contents)
@@ -301,7 +301,7 @@ class References:
 
     def _path(self, name: str) -> bytes:
         """A path of the file below a link to its directory."""
-        place = self._folder / f"place-{self._place(name)}"
+        place = self._directory / f"place-{self._place(name)}"
         if not place.exists():
             place.symlink_to(self._files)
         return os.fsencode(place / name)

@@ -17,7 +17,7 @@ OPTIONS = (
 )
 
 
-def patterns(folder: Path, count: int) -> Path:
+def patterns(directory: Path, count: int) -> Path:
     """Waves in four directions and random colors, in one directory per class."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[:32, :32]
@@ -32,32 +32,32 @@ def patterns(folder: Path, count: int) -> Path:
         )[kind]
         one, other = random.uniform(0, 255, (2, 3))
         values = one + (other - one) * (wave[..., None] + 1) / 2 + random.normal(0, 15, (32, 32, 3))
-        path = folder / f"class{kind}" / f"{number:04d}.png"
+        path = directory / f"class{kind}" / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).save(path)
-    return folder
+    return directory
 
 
-def unpacked_tiny(folder: Path) -> Path:
+def unpacked_tiny(directory: Path) -> Path:
     """The tiny module, unpacked into a directory."""
-    folder.mkdir()
+    directory.mkdir()
     with tarfile.open(TINY) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+        archive.extractall(directory, filter="data")
+    return directory
 
 
-def broken(tiny: Path, folder: Path, how: str) -> Path:
+def broken(tiny: Path, directory: Path, how: str) -> Path:
     """The tiny module as broken exporters write it.
 
     Args:
       tiny: The directory of the tiny module.
-      folder: The directory of the copy.
+      directory: The directory of the copy.
       how: ``no collection`` of update ops, ``no-ops`` in it, or ``no train graph``.
     """
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-    shutil.copytree(tiny, folder)
-    path = folder / "saved_model.pb"
+    shutil.copytree(tiny, directory)
+    path = directory / "saved_model.pb"
     model = SavedModel.FromString(path.read_bytes())
     (place,) = [at for at, one in enumerate(model.meta_graphs) if "train" in one.meta_info_def.tags]
     training = model.meta_graphs[place]
@@ -77,7 +77,7 @@ def broken(tiny: Path, folder: Path, how: str) -> Path:
                 changed += 1
         assert changed == 26
     path.write_bytes(model.SerializeToString())
-    return folder
+    return directory
 
 
 def fine_tune(labels, output, *arguments) -> int:

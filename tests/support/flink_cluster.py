@@ -84,7 +84,7 @@ class FlinkCluster:
     """A session cluster with one slot per TaskManager.
 
     Args:
-      folder: The directory of configuration and logs.
+      directory: The directory of configuration and logs.
       task_managers: The number of TaskManagers.
       settings: Further settings of Flink.
       cores: The core that each TaskManager and its workers may use; all cores by default.
@@ -93,13 +93,13 @@ class FlinkCluster:
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         task_managers: int = 2,
         settings: dict[str, str] | None = None,
         cores: Sequence[int] = (),
         environments: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
-        self.folder = folder
+        self.directory = directory
         self._environments = environments or {}
         self._mark = f"{_MARK}={uuid.uuid4().hex}"
         self.rest_port = free_port()
@@ -108,18 +108,18 @@ class FlinkCluster:
         self._starts: dict[str, int] = {}
         self._job_endpoint = ""
         self._cores: dict[str, int] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "log4j.properties").write_text(_LOG4J)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "log4j.properties").write_text(_LOG4J)
         all_settings = {
             **_SETTINGS,
             "jobmanager.rpc.port": str(free_port()),
             "rest.port": str(self.rest_port),
-            "io.tmp.dirs": str(folder / "tmp"),
+            "io.tmp.dirs": str(directory / "tmp"),
             **(settings or {}),
         }
-        (folder / "tmp").mkdir(exist_ok=True)
-        (folder / "config.yaml").write_text("".join(f"{k}: {v}\n" for k, v in all_settings.items()))
-        self.worker = self._write_worker(folder / "beamlabel-worker")
+        (directory / "tmp").mkdir(exist_ok=True)
+        (directory / "config.yaml").write_text("".join(f"{k}: {v}\n" for k, v in all_settings.items()))
+        self.worker = self._write_worker(directory / "beamlabel-worker")
         try:
             self._start_flink(
                 "jobmanager",
@@ -154,23 +154,23 @@ class FlinkCluster:
     def _start_flink(self, name: str, heap: str, main: str, arguments: list[str]) -> None:
         command = [
             "java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *OPEN,
-            f"-Dlog4j.configurationFile={self.folder / 'log4j.properties'}",
+            f"-Dlog4j.configurationFile={self.directory / 'log4j.properties'}",
             # Not a Flink option: its remoting gives up after 10 s and ends the process.
             "-Dpekko.remote.classic.startup-timeout=120s",
-            "-cp", f"{INSTALLED / 'lib'}/*", main, "--configDir", str(self.folder), *arguments,
+            "-cp", f"{INSTALLED / 'lib'}/*", main, "--configDir", str(self.directory), *arguments,
         ]  # fmt: skip
         core = self._cores.get(name)
         self._start(name, command if core is None else ["taskset", "--cpu-list", str(core), *command])
 
     def _start(self, name: str, command: list[str]) -> None:
         number = self._starts[name] = self._starts.get(name, 0) + 1
-        with (self.folder / f"{name}-{number}.log").open("wb") as log:
+        with (self.directory / f"{name}-{number}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=self.folder / "tmp",
+                cwd=self.directory / "tmp",
                 env={**os.environ, **self._environments.get(name, {}), **dict([self._mark.split("=")])},
                 start_new_session=True,
             )
@@ -200,15 +200,15 @@ class FlinkCluster:
         """All live descendants of the cluster's processes."""
         own = {process.pid for process in self._processes.values()}
         found = []
-        for folder in Path("/proc").glob("[0-9]*"):
+        for directory in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if self._mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
+                if self._mark.encode() in (directory / "environ").read_bytes().split(b"\0"):
+                    found.append(int(directory.name))
         return sorted({*found} - own)
 
     def log(self, name: str) -> str:
         """The output of a process and of earlier processes of that name."""
-        paths = sorted(self.folder.glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime)
+        paths = sorted(self.directory.glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime)
         return "".join(path.read_text(errors="replace") for path in paths)
 
     def close(self) -> None:
@@ -294,7 +294,7 @@ class FlinkCluster:
                 [
                     "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar", str(JOB_SERVER_JAR),
                     "--flink-master", f"http://{self.address}", "--job-host", "127.0.0.1", "--job-port", str(port),
-                    "--artifact-port", "0", "--expansion-port", "0", "--artifacts-dir", str(self.folder / "artifacts"),
+                    "--artifact-port", "0", "--expansion-port", "0", "--artifacts-dir", f"{self.directory}/artifacts",
                 ],
             )  # fmt: skip
             self._job_endpoint = f"127.0.0.1:{port}"
@@ -390,10 +390,10 @@ def label_on_flink(
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[FlinkCluster]:
+def cluster(directory: Path) -> Iterator[FlinkCluster]:
     """A cluster with two TaskManagers."""
     require_flink()
-    running = FlinkCluster(folder)
+    running = FlinkCluster(directory)
     try:
         yield running
     finally:

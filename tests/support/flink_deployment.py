@@ -20,7 +20,7 @@ import yaml
 from support import needs
 from support.paths import ROOT
 
-FOLDER = ROOT / "deploy" / "flink"
+DIRECTORY = ROOT / "deploy" / "flink"
 OPERATOR_JARS = ROOT / ".runners" / "flink-operator"
 # The first version with sidecars, and the newest that the package of schemas covers.
 KUBERNETES = ("1.29", kubernetes_validate.latest_version())
@@ -29,7 +29,7 @@ BEAM = metadata.version("apache-beam")
 
 def documents(name: str, text: str | None = None) -> list[dict[str, Any]]:
     """The objects of a file, or of its text after a substitution."""
-    return list(yaml.safe_load_all((FOLDER / name).read_text() if text is None else text))
+    return list(yaml.safe_load_all((DIRECTORY / name).read_text() if text is None else text))
 
 
 def cluster() -> dict[str, Any]:
@@ -57,13 +57,13 @@ def compose(**environment: str) -> dict[str, Any]:
             raise ValueError(f"{name} {text}")
         return text
 
-    text = re.sub(r"\$\{(\w+)(:-|:\?)([^}]*)\}", value, (FOLDER / "compose.yaml").read_text())
+    text = re.sub(r"\$\{(\w+)(:-|:\?)([^}]*)\}", value, (DIRECTORY / "compose.yaml").read_text())
     return yaml.safe_load(text)
 
 
 def dockerfile(name: str) -> list[tuple[str, str]]:
     """Instructions and arguments; continued lines are joined, comments dropped, and image ARGs replaced by defaults."""
-    text = re.sub(r"^#.*\n", "", (FOLDER / name).read_text(), flags=re.MULTILINE).replace("\\\n", "")
+    text = re.sub(r"^#.*\n", "", (DIRECTORY / name).read_text(), flags=re.MULTILINE).replace("\\\n", "")
     pairs = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
     images = dict(argument.split("=", 1) for instruction, argument in pairs if instruction == "ARG")
     return [
@@ -141,7 +141,7 @@ def check_compose(project: dict[str, Any]) -> None:
             if other not in services:
                 raise ValueError(f"{name}: there is no service {other!r}")
         if build := service.get("build"):
-            path = FOLDER / build["context"] / build["dockerfile"]
+            path = DIRECTORY / build["context"] / build["dockerfile"]
             if not path.is_file():
                 raise ValueError(f"{name}: there is no {path}")
 

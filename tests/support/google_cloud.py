@@ -33,18 +33,20 @@ sys.addaudithook(only_loopback)
 """
 
 
-def google_cloud(folder: Path, gcs_server: GcsServer, file_server: FileServer) -> dict[str, str]:
+def google_cloud(directory: Path, gcs_server: GcsServer, file_server: FileServer) -> dict[str, str]:
     """The environment of a launcher with a service account that can reach only these servers."""
-    (folder / "offline").mkdir()
-    (folder / "offline" / "sitecustomize.py").write_text(OFFLINE)
+    (directory / "offline").mkdir()
+    (directory / "offline" / "sitecustomize.py").write_text(OFFLINE)
     file_server.reset()
     token = {"access_token": "a-token", "expires_in": 3600, "token_type": "Bearer"}
     file_server.files["/token"] = json.dumps(token).encode()
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(folder / "offline"), str(ROOT)]),
+        "PYTHONPATH": os.pathsep.join([str(directory / "offline"), str(ROOT)]),
         "STORAGE_EMULATOR_HOST": gcs_server.url,
-        "GOOGLE_APPLICATION_CREDENTIALS": str(credentials(folder / "key.json", file_server.url_of("/token"))),
+        "GOOGLE_APPLICATION_CREDENTIALS": str(
+            credentials(directory / "key.json", file_server.url_of("/token"))
+        ),
     }
 
 

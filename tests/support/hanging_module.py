@@ -22,7 +22,7 @@ HANGING_PHOTO = _hanging_photo()
 """An image at which it hangs: a PNG."""
 
 
-def save_hanging_module(folder: Path) -> Path:
+def save_hanging_module(directory: Path) -> Path:
     """Saves the module as a TF2 SavedModel whose scores are logits of 5 classes."""
     import tensorflow as tf
 
@@ -36,5 +36,5 @@ def save_hanging_module(folder: Path) -> Path:
             return {"logits": (mean - 0.5) @ tf.constant(_KERNEL)}
 
     model = Hanging()
-    tf.saved_model.save(model, str(folder), signatures=model.serve)
-    return folder
+    tf.saved_model.save(model, str(directory), signatures=model.serve)
+    return directory

@@ -117,7 +117,7 @@ def refusal(fetch: Callable[..., object], location: str, *arguments: object, **o
     return caught.value
 
 
-def self_signed(name: str, folder: Path) -> Path:
+def self_signed(name: str, directory: Path) -> Path:
     """A certificate for that name and its key in one file of the directory."""
     x509 = pytest.importorskip("cryptography.x509", reason="needs cryptography for the server's certificate")
     from cryptography.hazmat.primitives import hashes, serialization
@@ -134,7 +134,7 @@ def self_signed(name: str, folder: Path) -> Path:
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    path = folder / "server.pem"
+    path = directory / "server.pem"
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.write_bytes(private + certificate.public_bytes(pem))
     return path

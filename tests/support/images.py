@@ -241,8 +241,8 @@ def _tiffs() -> dict[str, bytes]:
     }
 
 
-def hostile_images(folder: Path) -> dict[str, Reason | None]:
-    """Fills ``folder`` with hostile and unusual images.
+def hostile_images(directory: Path) -> dict[str, Reason | None]:
+    """Fills ``directory`` with hostile and unusual images.
 
     Returns:
       File name → the reason of its failure, or None if it becomes a row. A file without permissions becomes a row if
@@ -281,11 +281,11 @@ def hostile_images(folder: Path) -> dict[str, Reason | None]:
         "twin-2.webp": (kinds["webp"], None),
     }
     for name, (data, _) in files.items():
-        (folder / name).write_bytes(data)
+        (directory / name).write_bytes(data)
     expected = {name: outcome for name, (_, outcome) in files.items()}
-    (folder / "folder.jpg").mkdir()
-    expected["folder.jpg"] = Reason.NOT_A_FILE
-    unreadable = folder / "unreadable.jpg"
+    (directory / "directory.jpg").mkdir()
+    expected["directory.jpg"] = Reason.NOT_A_FILE
+    unreadable = directory / "unreadable.jpg"
     unreadable.write_bytes(jpeg)
     unreadable.chmod(0)
     expected["unreadable.jpg"] = None if os.access(unreadable, os.R_OK) else Reason.FORBIDDEN

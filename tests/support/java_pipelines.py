@@ -30,19 +30,19 @@ def require_java() -> None:
 
 
 @contextmanager
-def prism_server(folder: Path) -> Iterator[str]:
+def prism_server(directory: Path) -> Iterator[str]:
     """Runs Prism as a server; yields the address for jobs."""
     port = free_port()
-    with serving([PRISM, f"-job_port={port}", "-serve_http=false"], port, folder / "prism.log", {}):
+    with serving([PRISM, f"-job_port={port}", "-serve_http=false"], port, directory / "prism.log", {}):
         yield f"localhost:{port}"
 
 
 @contextmanager
-def expansion_service(folder: Path, *options: object) -> Iterator[str]:
+def expansion_service(directory: Path, *options: object) -> Iterator[str]:
     """Runs the expansion service with the given options; yields its address."""
     port = free_port()
     command = [sys.executable, "-m", SERVICE, f"--port={port}", *map(str, options)]
-    with serving(command, port, folder / "expansion.log", {"PYTHONPATH": str(ROOT)}):
+    with serving(command, port, directory / "expansion.log", {"PYTHONPATH": str(ROOT)}):
         yield f"localhost:{port}"
 
 

@@ -88,16 +88,16 @@ def prepared(*arguments) -> LabelJob:
     return prepare(options, check_inputs(options.inputs, options.output))
 
 
-def photos(folder: Path, count: int, *, size=(48, 40)) -> list[Path]:
+def photos(directory: Path, count: int, *, size=(48, 40)) -> list[Path]:
     """Small, different PNGs: smooth gradients with noise, so that a module's answers differ."""
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(count):
         rng = np.random.default_rng(number)
         corners = rng.uniform(0, 255, (2, 2, 3)).astype(np.uint8)
         smooth = np.asarray(Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR), np.int16)
         noisy = np.clip(smooth + rng.integers(-20, 20, smooth.shape), 0, 255).astype(np.uint8)
-        paths.append(folder / f"photo {number:03d}.png")
+        paths.append(directory / f"photo {number:03d}.png")
         Image.fromarray(noisy).save(paths[-1])
     return paths
 
@@ -107,12 +107,12 @@ def uri_list(path: Path, uris) -> Path:
     return path
 
 
-def read_examples(folder: Path, compression: str = "none") -> list[dict[str, list]]:
+def read_examples(directory: Path, compression: str = "none") -> list[dict[str, list]]:
     """The examples of an output as TensorFlow reads them."""
     import tensorflow as tf
 
     ending = ".gz" if compression == "gzip" else ""
-    files = sorted(str(path) for path in folder.glob(f"part-*.tfrecord{ending}"))
+    files = sorted(str(path) for path in directory.glob(f"part-*.tfrecord{ending}"))
     rows = []
     for record in tf.data.TFRecordDataset(files, compression.upper() if ending else ""):
         example = tf.train.Example.FromString(record.numpy())

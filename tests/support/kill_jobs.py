@@ -27,25 +27,25 @@ class KillJob:
     """A job whose server counts fetches; an image's fetches are the number of times its computation began.
 
     Args:
-      folder: The directory for the inputs.
+      directory: The directory for the inputs.
       server: The server of the images.
       count: The number of images.
     """
 
-    def __init__(self, folder: Path, server: FileServer, count: int) -> None:
+    def __init__(self, directory: Path, server: FileServer, count: int) -> None:
         self.server = server
         self.count = count
         server.reset()
-        contents = [path.read_bytes() for path in photos(folder / "photos", _PHOTOS)]
+        contents = [path.read_bytes() for path in photos(directory / "photos", _PHOTOS)]
         self.paths = [f"/{number:05d}.png" for number in range(count)]
         self._contents = {path: contents[number % _PHOTOS] for number, path in enumerate(self.paths)}
-        self.uris = uri_list(folder / "in.txt", map(server.url_of, self.paths))
+        self.uris = uri_list(directory / "in.txt", map(server.url_of, self.paths))
         self.arguments = (
             "--input", self.uris, "--module", TINY, "--shard_rows", UNIT_ROWS, "--allow_http",
             "--allow_private_hosts", "--load_threads", _THREADS,
         )  # fmt: skip
         self._serve(delay=0)
-        self.expected = label(folder / "expected", *self.arguments)
+        self.expected = label(directory / "expected", *self.arguments)
         assert self.expected.code == 0
 
     def launch(self, cluster: FlinkCluster, output: Path, *more: object) -> Launcher:

@@ -109,8 +109,8 @@ class Reader(threading.Thread):
 def staged_images(output: str) -> int:
     """The number of images in the staged units of a run."""
     found = 0
-    for folder in staging.roots(output):
-        for record in list(storage.match(storage.join(storage.escape(folder), "*", "units", "*.json"))):
+    for directory in staging.roots(output):
+        for record in list(storage.match(storage.join(storage.escape(directory), "*", "units", "*.json"))):
             with suppress(FileNotFoundError):  # published meanwhile
                 found += json.loads(storage.read_bytes(record.path))["input"]
     return found
@@ -177,7 +177,7 @@ def _problems(output: str, images: int) -> list[str]:
         problems.append(f"{len(uris)} of {images} images, {sum(uris.values())} rows")
     left = [
         file.path
-        for folder in staging.own_folders(output)
-        for file in storage.match(storage.escape(folder) + "/")
+        for directory in staging.own_directories(output)
+        for file in storage.match(storage.escape(directory) + "/")
     ]
     return [*problems, *(f"left over: {path}" for path in left)]

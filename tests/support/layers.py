@@ -103,7 +103,7 @@ def short(module: str) -> str:
     return str(files()[module].relative_to(ROOT))
 
 
-def folder(module: str) -> str:
+def directory(module: str) -> str:
     """The directory of a module, or the file if it is at a package's root."""
     parts = files()[module].relative_to(ROOT).parts
     return "/".join(parts if len(parts) == 2 else parts[:-1])

@@ -20,7 +20,7 @@ def inspect(path, handle=None, **options):
     return inspect_module(ResolvedModule(handle or str(path), Path(path), "0" * 64), **options)
 
 
-def answers(path, folder, **options):
+def answers(path, directory, **options):
     """Logits and features of ``PIXELS`` from the artifact in the workers' engine, and its spec."""
-    artifact = compiled(resolve_module(str(path), folder), CompileOptions(**options), folder / "cache")
+    artifact = compiled(resolve_module(str(path), directory), CompileOptions(**options), directory / "cache")
     return (*open_engine(artifact.path, artifact.sha256)(PIXELS), artifact.spec)

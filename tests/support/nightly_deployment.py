@@ -15,15 +15,15 @@ import yaml
 
 from support.paths import ROOT
 
-FOLDER = ROOT / "deploy" / "nightly"
-LABEL = FOLDER / "label.sh"
+DIRECTORY = ROOT / "deploy" / "nightly"
+LABEL = DIRECTORY / "label.sh"
 MODULE = "https://tfhub.dev/google/imagenet/mobilenet_v2_075_160/classification/1"
 HOME = "/opt/beamlabel"
 
 
 def text(name: str, **instead: object) -> str:
     """The text of a file with the given values of BUCKET, MODULE and HOME."""
-    content = (FOLDER / name).read_text()
+    content = (DIRECTORY / name).read_text()
     for key, there in {"BUCKET": "gs://BUCKET", "MODULE": MODULE, "HOME": HOME}.items():
         if key in instead:
             content = content.replace(there, str(instead[key]))
@@ -78,8 +78,8 @@ sys.exit(int(codes[min(number, len(codes) - 1)]))
 class Standin:
     """A stand-in for beamlabel that exits with the codes in its last argument, in turn."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "beamlabel"
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "beamlabel"
         self.path.write_text(STANDIN)
         self.path.chmod(0o755)
 

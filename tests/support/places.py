@@ -46,21 +46,21 @@ class Place(Protocol):
         """The names of all files that begin with ``prefix``, sorted."""
 
 
-class LocalFolder:
+class LocalDirectory:
     """Plain paths."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.url = str(folder)
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.url = str(directory)
 
     def uri(self, name: str) -> str:
         return f"{self.url}/{name}"
 
     def shown(self, name: str) -> str:
-        return f"{self.folder}/{name}"
+        return f"{self.directory}/{name}"
 
     def put(self, name: str, data: bytes) -> str:
-        path = self.folder / name
+        path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         # A clock that ticks every few milliseconds cannot tell two successive files apart.
@@ -68,33 +68,33 @@ class LocalFolder:
         return self.uri(name)
 
     def get(self, name: str) -> bytes:
-        return (self.folder / name).read_bytes()
+        return (self.directory / name).read_bytes()
 
     def list(self, prefix: str = "") -> list[str]:
         """Like ``Place.list``, and includes hidden files that should not be left behind."""
-        files = (path for path in self.folder.rglob("*") if not path.is_dir())
-        names = (path.relative_to(self.folder).as_posix() for path in files)
+        files = (path for path in self.directory.rglob("*") if not path.is_dir())
+        names = (path.relative_to(self.directory).as_posix() for path in files)
         return sorted(name for name in names if name.startswith(prefix))
 
 
-class FileUris(LocalFolder):
+class FileUris(LocalDirectory):
     """``file://`` URIs, percent-encoded."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.url = folder.as_uri()
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.url = directory.as_uri()
 
     def uri(self, name: str) -> str:
         return f"{self.url}/{quote(os.fsencode(name))}"
 
 
-class DiskFolder(LocalFolder):
+class DiskDirectory(LocalDirectory):
     """A scheme that only Beam supports: ``disk://root/a`` is ``a`` in the directory."""
 
-    def __init__(self, folder: Path, refuses: bool = False) -> None:
-        super().__init__(folder)
+    def __init__(self, directory: Path, refuses: bool = False) -> None:
+        super().__init__(directory)
         self.url = DiskFileSystem.ROOT
-        DiskFileSystem.folder, DiskFileSystem.refuses = folder, refuses
+        DiskFileSystem.directory, DiskFileSystem.refuses = directory, refuses
 
     def shown(self, name: str) -> str:
         return self.uri(name)
@@ -104,7 +104,7 @@ class DiskFileSystem(LocalFileSystem):
     """The file system of ``disk://``; Beam finds it by its base class, like ``hdfs://``."""
 
     ROOT = "disk://root"
-    folder = Path()
+    directory = Path()
     refuses = False
 
     @classmethod
@@ -112,14 +112,14 @@ class DiskFileSystem(LocalFileSystem):
         return "disk"
 
     def _there(self, path: str) -> str:
-        return str(self.folder) + path.removeprefix(self.ROOT) if path.startswith(self.ROOT) else path
+        return str(self.directory) + path.removeprefix(self.ROOT) if path.startswith(self.ROOT) else path
 
     def join(self, base: str, *names: str) -> str:
         return "/".join([base.rstrip("/"), *names])
 
     def _list(self, prefix: str) -> Iterator[FileMetadata]:
         for found in super()._list(self._there(prefix)):
-            path = self.ROOT + found.path.removeprefix(str(self.folder))
+            path = self.ROOT + found.path.removeprefix(str(self.directory))
             yield FileMetadata(path, found.size_in_bytes, found.last_updated_in_seconds)
 
     def create(self, path: str, *args: Any) -> BinaryIO:

@@ -43,8 +43,8 @@ class Disk:
             return False
         inode = before[given[-1]][2]
         content = any(kind == "sync" and number == inode for kind, _, number in before)
-        folder = os.path.dirname(path)  # noqa: PTH120 (it may be renamed by now)
-        return content and any(kind == "sync" and name == folder for kind, name, _ in before[given[-1] :])
+        directory = os.path.dirname(path)  # noqa: PTH120 (it may be renamed by now)
+        return content and any(kind == "sync" and name == directory for kind, name, _ in before[given[-1] :])
 
 
 @contextmanager
@@ -53,14 +53,14 @@ def watched(monkeypatch: pytest.MonkeyPatch, without: str = "") -> Iterator[Disk
 
     Args:
       monkeypatch: The test's fixture.
-      without: ``files``, ``folders`` or ``files and folders``, for which fsync does nothing, as if the code did not
-        call it.
+      without: ``files``, ``directories`` or ``files and directories``, for which fsync does nothing, as if the code
+        did not call it.
     """
     disk = Disk()
     fsync, link = os.fsync, os.link
 
     def sync(descriptor: int) -> None:
-        kind = "folders" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "files"
+        kind = "directories" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "files"
         if kind not in without:
             fsync(descriptor)
             disk.synced(descriptor)

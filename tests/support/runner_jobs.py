@@ -37,9 +37,9 @@ class MixedInput:
     reasons: Mapping[str, Reason]
 
 
-def mixed_input(folder: Path) -> MixedInput:
+def mixed_input(directory: Path) -> MixedInput:
     """Writes the 200 images, the broken ones spread over all sources, so that one job reads each kind of input."""
-    paths = photos(folder / "photos", IMAGES)
+    paths = photos(directory / "photos", IMAGES)
     uris = [str(path) for path in paths]
     whole = paths[0].read_bytes()
     broken: list[tuple[Reason, bytes | str | None]] = [
@@ -64,13 +64,13 @@ def mixed_input(folder: Path) -> MixedInput:
         else:
             paths[row].write_bytes(content)
         rows[row] = reason
-    inputs = _sources(folder, paths, uris)
+    inputs = _sources(directory, paths, uris)
     return MixedInput(inputs, {uris[row]: reason for row, reason in rows.items()})
 
 
-def _sources(folder: Path, paths: list[Path], uris: list[str]) -> tuple[Path, ...]:
+def _sources(directory: Path, paths: list[Path], uris: list[str]) -> tuple[Path, ...]:
     """Distributes the images to sources of each kind; ``uris`` become the URIs of the rows."""
-    inputs = folder / "inputs"
+    inputs = directory / "inputs"
     inputs.mkdir()
     with (inputs / "a.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["note", "uri"], *([f'"{n}",\n', uris[n]] for n in range(25))])

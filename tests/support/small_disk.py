@@ -13,17 +13,17 @@ class SmallDisk:
     """A tmpfs that is mounted from construction to ``close``.
 
     Args:
-      folder: The mount point, which is created.
+      directory: The mount point, which is created.
       size: The size in the syntax of ``mount``.
 
     Raises:
       OSError: This user may not mount it, or ``mount`` is missing.
     """
 
-    def __init__(self, folder: Path, size: str) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    def __init__(self, directory: Path, size: str) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise OSError(f"no tmpfs can be mounted: {done.stderr}")
@@ -39,11 +39,11 @@ class SmallDisk:
         self._filling().unlink(missing_ok=True)
 
     def _filling(self) -> Path:
-        return self.folder / _FILLING
+        return self.directory / _FILLING
 
     def close(self) -> None:
         # Lazily, since a process that has not ended yet may have files open there.
-        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(self.directory)], check=True)
 
     def __enter__(self) -> SmallDisk:
         return self

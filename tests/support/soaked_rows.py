@@ -90,7 +90,7 @@ def read_rows(output: Path) -> tuple[pa.Table, list[dict[str, Any]]]:
     """The rows of the data files and of the failure files that the manifest names."""
     manifest = json.loads((output / layout.MANIFEST).read_text())
     names = {
-        kind: [one["name"] for one in manifest["files"] if one["kind"] == kind] for kind in layout.FOLDERS
+        kind: [one["name"] for one in manifest["files"] if one["kind"] == kind] for kind in layout.DIRECTORIES
     }
     tables = [pq.read_table(output / name) for name in names["data"]]
     lines = [line for name in names["failures"] for line in (output / name).read_text().splitlines()]
@@ -172,8 +172,10 @@ def _check_predictions(
 
 def _left_over(output: Path, *, complete: bool) -> list[str]:
     """The files in beamlabel's directories in and beside the output, except those that the next run may resume."""
-    folders = [Path(folder) for folder in staging.own_folders(str(output))]
-    left = {path for folder in folders if folder.exists() for path in (folder, *folder.rglob("*"))}
+    directories = [Path(directory) for directory in staging.own_directories(str(output))]
+    left = {
+        path for directory in directories if directory.exists() for path in (directory, *directory.rglob("*"))
+    }
     if not complete:
         left -= {output / layout.OWN, output / layout.OWN / layout.UNITS}
     return sorted(map(str, left))

@@ -20,8 +20,8 @@ def staged_files(beside: Path, pattern: str = "*") -> list[Path]:
         if not own.name.startswith("_beamlabel"):
             continue
         staging = Path(own.path, "staging")
-        for folder, _, names in os.walk(staging):
-            paths = (Path(folder, name) for name in names)
+        for directory, _, names in os.walk(staging):
+            paths = (Path(directory, name) for name in names)
             found += [path for path in paths if fnmatch(_below_run(path.relative_to(staging)), pattern)]
     return sorted(found)
 

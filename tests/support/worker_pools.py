@@ -13,12 +13,12 @@ from support.servers import free_port
 
 
 @contextmanager
-def worker_pool(path: Path, folder: Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
+def worker_pool(path: Path, directory: Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
     """A pool whose workers import ``beamlabel`` from a path.
 
     Args:
       path: The first entry of the workers' ``PYTHONPATH``.
-      folder: The working directory of the workers, which also gets their log, ``workers.log``.
+      directory: The working directory of the workers, which also gets their log, ``workers.log``.
       env: Further environment variables of the workers.
 
     Yields:
@@ -29,5 +29,5 @@ def worker_pool(path: Path, folder: Path, env: Mapping[str, str] | None = None) 
     search = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
     variables = {"PYTHONPATH": str(path), "PATH": search, **(env or {})}
-    with serving(command, port, folder / "workers.log", variables):  # SIGINT stops its workers, too
+    with serving(command, port, directory / "workers.log", variables):  # SIGINT stops its workers, too
         yield f"127.0.0.1:{port}"

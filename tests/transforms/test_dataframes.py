@@ -174,5 +174,7 @@ def _count():
     return beam.combiners.CountCombineFn()
 
 
-def json_lines(folder, name):
-    return [json.loads(line) for file in folder.glob(f"{name}-*") for line in file.read_text().splitlines()]
+def json_lines(directory, name):
+    return [
+        json.loads(line) for file in directory.glob(f"{name}-*") for line in file.read_text().splitlines()
+    ]

@@ -26,15 +26,15 @@ from support.tf_modules import Holder, images_spec, save_functions  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def directory(tmp_path_factory):
     return tmp_path_factory.mktemp("derive")
 
 
-def artifact_of(folder, name, function) -> Artifact:
+def artifact_of(directory, name, function) -> Artifact:
     path = save_functions(
-        folder / name, Holder(), {"serving_default": images_spec()}, serving_default=function
+        directory / name, Holder(), {"serving_default": images_spec()}, serving_default=function
     )
-    return compiled(resolve_module(path, folder), CompileOptions(), folder / "cache")
+    return compiled(resolve_module(path, directory), CompileOptions(), directory / "cache")
 
 
 def colours(images):
@@ -42,43 +42,45 @@ def colours(images):
 
 
 @pytest.fixture(scope="module")
-def softmax(folder):
+def softmax(directory):
     """A module with three classes as probabilities."""
-    return artifact_of(folder, "softmax", lambda images: {"probs": tf.nn.softmax(9 * colours(images))})
+    return artifact_of(directory, "softmax", lambda images: {"probs": tf.nn.softmax(9 * colours(images))})
 
 
 @pytest.fixture(scope="module")
-def sigmoid(folder):
+def sigmoid(directory):
     """A module with one class as a probability."""
     return artifact_of(
-        folder, "sigmoid", lambda images: {"probs": tf.sigmoid(9 * colours(images)[:, :1] - 4)}
+        directory, "sigmoid", lambda images: {"probs": tf.sigmoid(9 * colours(images)[:, :1] - 4)}
     )
 
 
 @pytest.fixture(scope="module")
-def percent(folder):
+def percent(directory):
     """A module with percentages, which are neither."""
-    return artifact_of(folder, "percent", lambda images: {"scores": 100 * tf.nn.softmax(9 * colours(images))})
+    return artifact_of(
+        directory, "percent", lambda images: {"scores": 100 * tf.nn.softmax(9 * colours(images))}
+    )
 
 
 @pytest.fixture(scope="module")
-def features(folder):
+def features(directory):
     """A module without classes."""
-    return artifact_of(folder, "features", lambda images: {"embedding": 3 * colours(images)})
+    return artifact_of(directory, "features", lambda images: {"embedding": 3 * colours(images)})
 
 
-def test_the_command_and_both_ways_of_a_pipeline_agree(softmax, sigmoid, folder, tmp_path):
+def test_the_command_and_both_ways_of_a_pipeline_agree(softmax, sigmoid, directory, tmp_path):
     paths = photos(tmp_path, 3)
     listed = tmp_path / "list.txt"
     listed.write_text("".join(f"{path}\n" for path in paths))
     for name, artifact in (("softmax", softmax), ("sigmoid", sigmoid)):
         output = tmp_path / name
-        job = label(output, "--input", listed, module=str(folder / name))
+        job = label(output, "--input", listed, module=str(directory / name))
         assert job.code == 0
         by_command = [(row["uri"], row["class_ids"], rounded(row["scores"])) for row in job.rows]
         load = LoadOptions(FetchOptions(), derive(artifact).decode)
         options = PredictOptions(str(artifact.path), artifact.sha256)
-        module = folder / name
+        module = directory / name
         steps = {
             "public": LoadImages((8, 8)) | "P" >> Predict(module, top_k=5),
             "options": LoadImages((8, 8)) | "O" >> Predict.with_options(options),
@@ -139,9 +141,9 @@ def test_impossible_wishes_are_refused_at_once(request, name, wishes, argument):
             transform(artifact.path, **wishes)
 
 
-def test_imagenets_names_are_everybodys(folder):
+def test_imagenets_names_are_everybodys(directory):
     weights = np.random.default_rng(0).normal(0, 3, (3, 1001)).astype(np.float32)
-    artifact = artifact_of(folder, "many", lambda images: {"logits": colours(images) @ weights})
+    artifact = artifact_of(directory, "many", lambda images: {"logits": colours(images) @ weights})
     derived = derive(artifact).predict
     assert derived.class_names[0] == "background" and len(derived.class_names) == 1001
     (image,) = [np.zeros((8, 8, 3), np.uint8)]
@@ -150,14 +152,14 @@ def test_imagenets_names_are_everybodys(folder):
     assert result.inference["labels"] == tuple(derived.class_names[i] for i in result.inference["class_ids"])
 
 
-def test_unclear_scores_are_the_users_to_say(percent, folder, tmp_path, capsys):
+def test_unclear_scores_are_the_users_to_say(percent, directory, tmp_path, capsys):
     """The command names the option; with it, the run proceeds and records the finding in its metadata."""
     (path,) = photos(tmp_path, 1)
     (tmp_path / "list.txt").write_text(f"{path}\n")
     arguments = ("--input", tmp_path / "list.txt")
-    refused = label(tmp_path / "refused", *arguments, module=str(folder / "percent"))
+    refused = label(tmp_path / "refused", *arguments, module=str(directory / "percent"))
     assert refused.code == 2 and "--scores: it is not clear" in capsys.readouterr().err
-    job = label(tmp_path / "said", *arguments, "--scores", "none", module=str(folder / "percent"))
+    job = label(tmp_path / "said", *arguments, "--scores", "none", module=str(directory / "percent"))
     assert job.code == 0
     (row,) = job.rows
     assert sum(row["scores"]) == pytest.approx(100, abs=1e-2)

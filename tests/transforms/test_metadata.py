@@ -40,8 +40,8 @@ def module(tmp_path_factory):
         logits = tf.concat([images[:, 0, 0, :], images[:, 1, 1, :]], 1)
         return {"logits": tf.where(red == 0, float("nan"), logits)}
 
-    folder = tmp_path_factory.mktemp("module") / "nan"
-    return save_functions(folder, Holder(), {"serving_default": images_spec()}, serving_default=function)
+    directory = tmp_path_factory.mktemp("module") / "nan"
+    return save_functions(directory, Holder(), {"serving_default": images_spec()}, serving_default=function)
 
 
 @pytest.fixture

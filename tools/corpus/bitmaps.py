@@ -283,11 +283,11 @@ def _icns() -> Entry:
         + struct.pack(">I", 8 + len(content))
         + content
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.icns"
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "a.icns"
         path.write_bytes(data)
-        run("icns2png", "-x", "-o", folder, path)
-        (written,) = Path(folder).glob("*.png")
+        run("icns2png", "-x", "-o", directory, path)
+        (written,) = Path(directory).glob("*.png")
         return Entry("icns of png", data, np.asarray(Image.open(written).convert("RGB")), "icns2png")
 
 

@@ -96,8 +96,8 @@ def run(*command: str | Path, data: bytes | None = None) -> bytes:
 
 def magick(data: bytes, kind: str, *options: str) -> np.ndarray:
     """ImageMagick's RGBA of the first picture, on white."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"image.{kind}"
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / f"image.{kind}"
         path.write_bytes(data)
         source = f"{kind}:{path}[0]"
         size = run("convert", source, *options, "-format", "%wx%h", "info:").decode().split("x")
@@ -108,8 +108,8 @@ def magick(data: bytes, kind: str, *options: str) -> np.ndarray:
 
 def magick_cmyk(data: bytes, kind: str) -> np.ndarray:
     """ImageMagick's CMYK of the first picture, through the formula without a profile."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"image.{kind}"
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / f"image.{kind}"
         path.write_bytes(data)
         size = run("identify", "-format", "%wx%h", f"{path}[0]").decode().split("x")
         raw = run("convert", f"{path}[0]", "-depth", "8", "CMYK:-")
@@ -120,8 +120,8 @@ def ffmpeg(
     data: bytes, kind: str, pixel_format: str = "rgba", size: tuple[int, int] = (WIDTH, HEIGHT)
 ) -> np.ndarray:
     """FFmpeg's first frame, from FFmpeg's own decoders, on white."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"image.{kind}"
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / f"image.{kind}"
         path.write_bytes(data)
         flags = "accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
         raw = run(

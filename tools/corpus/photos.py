@@ -95,8 +95,8 @@ def _cmyk_jpeg(coding: str, adobe: bytes) -> Entry:
     at = data.index(b"Adobe") + 11
     data = data[:at] + adobe + data[at + 1 :]
     if "arithmetic" in coding:
-        with tempfile.TemporaryDirectory() as folder:
-            before = Path(folder) / "a.jpg"
+        with tempfile.TemporaryDirectory() as directory:
+            before = Path(directory) / "a.jpg"
             before.write_bytes(data)
             data = run(
                 "jpegtran", "-arithmetic", *(("-progressive",) if "progressive" in coding else ()), before

@@ -150,8 +150,8 @@ def _rewritten(data: bytes, found: re.Match[str]) -> bytes:
     """Rewrites the file with libtiff's tiffcp: compressed, in tiles or strips."""
     coding = {"plain": "none", "deflate": "zip"}.get(found["coding"], found["coding"])
     layout = ("-t", "-w", "16", "-l", "16") if found["layout"] == "tiles" else ("-s", "-r", "5")
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder) / "before.tif", Path(folder) / "after.tif"
+    with tempfile.TemporaryDirectory() as directory:
+        before, after = Path(directory) / "before.tif", Path(directory) / "after.tif"
         before.write_bytes(data)
         run("tiffcp", "-B" if found["order"] == " big" else "-L", "-c", coding, *layout, before, after)
         return after.read_bytes()
@@ -203,8 +203,8 @@ def _fax(name: str) -> Entry:
 
 def _bits_reversed(fax: Entry) -> Entry:
     """Returns the fax with the bits of each byte reversed (FillOrder 2), by libtiff's tiffcp."""
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder) / "before.tif", Path(folder) / "after.tif"
+    with tempfile.TemporaryDirectory() as directory:
+        before, after = Path(directory) / "before.tif", Path(directory) / "after.tif"
         before.write_bytes(fax.data)
         run("tiffcp", "-f", "lsb2msb", "-c", "g4" if "group 4" in fax.variant else "g3", before, after)
         return fax._replace(data=after.read_bytes())

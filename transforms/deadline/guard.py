@@ -42,7 +42,7 @@ class Guard:
         self._told = told
         self._unread = b""
         # By directory: how to reach its storage.
-        self._folders: dict[str, dict[str, Any]] = {}
+        self._directories: dict[str, dict[str, Any]] = {}
         # Unfinished batches and their deadlines, by batch number.
         self._batches: dict[int, dict[str, Any]] = {}
         self._until: dict[int, float] = {}
@@ -82,7 +82,7 @@ class Guard:
                 self._silence = word["silence"]
                 self._silent_until = time.monotonic() + self._silence
             elif "storage" in word:
-                self._folders[word["folder"]] = word
+                self._directories[word["directory"]] = word
             elif "seconds" in word:
                 self._batches[word["batch"]] = word
                 self._until[word["batch"]] = time.monotonic() + word["seconds"]
@@ -141,11 +141,11 @@ class Guard:
             from beamlabel.transforms.storage.billing import set_billing_project
 
             for batch in batches:
-                folder = self._folders[batch["folder"]]
-                beam_setup.configure(folder["storage"])
-                set_billing_project(folder["billing_project"])
+                directory = self._directories[batch["directory"]]
+                beam_setup.configure(directory["storage"])
+                set_billing_project(directory["billing_project"])
                 for unit_id, ref_ids in batch["units"].items():
-                    timeouts.tell(batch["folder"], unit_id, ref_ids, batch["seconds"])
+                    timeouts.tell(batch["directory"], unit_id, ref_ids, batch["seconds"])
         except Exception as error:
             say(f"beamlabel: could not record which batch hung: {error}")
 

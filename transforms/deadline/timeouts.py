@@ -41,16 +41,16 @@ _NONE = Timeouts()
 _suspects: dict[str, frozenset[str]] = {}
 
 
-def folder(staging_dir: str) -> str:
+def directory(staging_dir: str) -> str:
     """The directory of a run's records."""
     return storage.join(staging_dir, "timeouts")
 
 
-def tell(folder: str, unit_id: str, ref_ids: Sequence[str], seconds: float) -> None:
+def tell(directory: str, unit_id: str, ref_ids: Sequence[str], seconds: float) -> None:
     """Records a batch that hung.
 
     Args:
-      folder: the directory of the records.
+      directory: the directory of the records.
       unit_id: the unit.
       ref_ids: the images of the unit that were in the batch.
       seconds: how long it hung.
@@ -60,11 +60,11 @@ def tell(folder: str, unit_id: str, ref_ids: Sequence[str], seconds: float) -> N
     """
     content = json.dumps({"unit_id": unit_id, "ref_ids": list(ref_ids), "seconds": seconds}).encode()
     for number in range(1, _MOST):
-        if storage.create_if_absent(_path(folder, unit_id, number), content):
+        if storage.create_if_absent(_path(directory, unit_id, number), content):
             return
 
 
-def read(folder: str, unit_id: str) -> Timeouts:
+def read(directory: str, unit_id: str) -> Timeouts:
     """Reads the results of a unit's earlier tries.
 
     Raises:
@@ -73,7 +73,7 @@ def read(folder: str, unit_id: str) -> Timeouts:
     times: Counter[str] = Counter()
     for number in range(1, _MOST):
         try:
-            content = storage.read_bytes(_path(folder, unit_id, number))
+            content = storage.read_bytes(_path(directory, unit_id, number))
         except FileNotFoundError:
             break
         with suppress(ShapeError):  # another program wrote into it
@@ -105,5 +105,5 @@ def runs(images: Sequence[LoadedImage]) -> list[Sequence[LoadedImage]]:
     return [run for run in found if run]
 
 
-def _path(folder: str, unit_id: str, number: int) -> str:
-    return storage.join(folder, f"{unit_id}.{number}.json")
+def _path(directory: str, unit_id: str, number: int) -> str:
+    return storage.join(directory, f"{unit_id}.{number}.json")

@@ -46,11 +46,11 @@ class BatchDeadline:
     """The time limit of a batch, and the directory of the records of batches that hung.
 
     Attributes:
-      folder: the directory of these records, see ``timeouts``.
+      directory: the directory of these records, see ``timeouts``.
       seconds: for a batch; None: ``SECONDS_AN_IMAGE`` for each image of it, at least ``LEAST_SECONDS``.
     """
 
-    folder: str
+    directory: str
     seconds: float | None = None
 
     def of(self, images: int) -> float:
@@ -68,7 +68,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._folders: set[str] = set()
+        self._directories: set[str] = set()
         self._lock = threading.Lock()
         self._guard: subprocess.Popen[bytes] | None = None
         # Replaced when a batch sets the deadline.
@@ -96,16 +96,16 @@ class Watchdog:
             threading.Thread(target=self._beat, name="watchdog-beat", daemon=True).start()
 
     @contextmanager
-    def watched(self, images: Sequence[LoadedImage], folder: str, seconds: float) -> Iterator[None]:
+    def watched(self, images: Sequence[LoadedImage], directory: str, seconds: float) -> Iterator[None]:
         """Watches the block, which computes a batch; without images, it opens the module."""
-        if folder not in self._folders:
-            self._folders.add(folder)
-            self._say(folder=folder, storage=beam_setup.words(), billing_project=billing_project())
+        if directory not in self._directories:
+            self._directories.add(directory)
+            self._say(directory=directory, storage=beam_setup.words(), billing_project=billing_project())
         units: dict[str, list[str]] = {}
         for image in images:
             units.setdefault(image.ref.unit_id or "", []).append(image.ref.ref_id)
         number = next(self._numbers)
-        self._say(batch=number, folder=folder, seconds=seconds, units=units)
+        self._say(batch=number, directory=directory, seconds=seconds, units=units)
         try:
             yield
         finally:
@@ -160,7 +160,7 @@ def watched(images: Sequence[LoadedImage], deadline: BatchDeadline | None) -> It
         return
     watchdog = _this_process()
     watchdog.silence = deadline.silence
-    with watchdog.watched(images, deadline.folder, deadline.of(len(images))):
+    with watchdog.watched(images, deadline.directory, deadline.of(len(images))):
         yield
 
 

@@ -32,7 +32,7 @@ class ElementOptions:
       uri: field of the URI, in dicts and rows.
       image: field of the encoded image's bytes, in dicts and rows; None: no such field. If its value is null, the URI
         is used.
-      base_dir: directory of relative paths: a local one, or a URI such as ``gs://bucket/folder``.
+      base_dir: directory of relative paths: a local one, or a URI such as ``gs://bucket/directory``.
       prefix: before the name of each field that is added to dicts and rows.
 
     Raises:

@@ -23,7 +23,7 @@ _FORMAT = "tf-hub-format=compressed"
 _SILENCE_SECONDS = 60.0
 
 
-def hub_folder(handle: str, root: Path) -> Path:
+def hub_directory(handle: str, root: Path) -> Path:
     """The directory of a hub's module in a cache, named as tensorflow-hub names it, so that both can share a cache.
 
     Credentials in the handle are ignored: a URL with another signature names the same module.
@@ -31,7 +31,7 @@ def hub_folder(handle: str, root: Path) -> Path:
     return root / hashlib.sha1(public_uri(handle).encode(), usedforsecurity=False).hexdigest()
 
 
-def download_module(handle: str, folder: Path) -> None:
+def download_module(handle: str, directory: Path) -> None:
     """Fetches a module and extracts it into an empty directory.
 
     Raises:
@@ -39,7 +39,7 @@ def download_module(handle: str, folder: Path) -> None:
     """
     try:
         with cast("IO[bytes]", _opener().open(_request(handle), timeout=_SILENCE_SECONDS)) as answer:
-            extract_tar(answer, folder)
+            extract_tar(answer, directory)
     except ModuleError as error:
         raise ModuleError(f"the answer is not a module ({error}); check the handle") from error
     except (OSError, ValueError, http.client.HTTPException) as error:

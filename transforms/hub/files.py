@@ -56,10 +56,10 @@ def is_beside(path: str) -> bool:
     return path.startswith("_")
 
 
-def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+def _walk(directory: Path, above: frozenset[Path]) -> Iterator[Path]:
     """All files below a directory. Follows links to directories, except loops, as TensorFlow does."""
-    above |= {folder.resolve()}
-    for path in folder.iterdir():
+    above |= {directory.resolve()}
+    for path in directory.iterdir():
         if not path.is_dir():
             yield path
         elif path.resolve() not in above:
@@ -80,7 +80,7 @@ def fingerprint(entries: Iterable[FileEntry]) -> str:
     return digest.hexdigest()
 
 
-def module_root(folder: Path) -> Path:
+def module_root(directory: Path) -> Path:
     """The module in a directory: the directory, a lone ``.keras`` file in it, or the module in its only subdirectory.
 
     Tarballs and TensorFlow Serving's ``NAME/1/`` layout wrap a module in a directory.
@@ -88,16 +88,16 @@ def module_root(folder: Path) -> Path:
     Raises:
       ModuleError: there is no module; the message names the files found.
     """
-    if (folder / SAVED_MODEL).is_file():
-        return folder
-    children = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if (directory / SAVED_MODEL).is_file():
+        return directory
+    children = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
     if len(children) == 1:
         if children[0].is_dir():
             return module_root(children[0])
         if children[0].suffix == KERAS_SUFFIX:
             return children[0]
     raise ModuleError(
-        f"no module: {folder} has no {SAVED_MODEL}; it holds {_names(children)}{_hint(children)}"
+        f"no module: {directory} has no {SAVED_MODEL}; it holds {_names(children)}{_hint(children)}"
     )
 
 
@@ -125,11 +125,11 @@ class Receipt:
     """The files of a cached directory when it was last complete; stored as JSON beside the directory.
 
     Attributes:
-      folder: the directory's name, beside the receipt.
+      directory: the directory's name, beside the receipt.
       files: all the files in it.
     """
 
-    folder: str
+    directory: str
     files: tuple[FileEntry, ...]
 
     @classmethod
@@ -143,20 +143,20 @@ class Receipt:
 
     def write(self, path: Path) -> None:
         """Writes the receipt, atomically."""
-        value = {"folder": self.folder, "files": [asdict(entry) for entry in self.files]}
+        value = {"folder": self.directory, "files": [asdict(entry) for entry in self.files]}
         write_file(path, json.dumps(value, indent=1).encode())
 
-    def holds(self, folder: Path) -> bool:
+    def holds(self, directory: Path) -> bool:
         """Whether the receipt fits a directory that still has every file with its size (checked first) and content.
 
-        Anybody who can write the cache can write a receipt, so its name only has to equal that of ``folder``.
+        Anybody who can write the cache can write a receipt, so its name only has to equal that of ``directory``.
         """
-        if self.folder != folder.name:
+        if self.directory != directory.name:
             return False
         try:
-            if any((folder / entry.path).stat().st_size != entry.size for entry in self.files):
+            if any((directory / entry.path).stat().st_size != entry.size for entry in self.files):
                 return False
-            return scan(folder) == self.files
+            return scan(directory) == self.files
         except (OSError, TypeError, ValueError):
             return False
 

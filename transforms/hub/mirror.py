@@ -10,13 +10,13 @@ from pathlib import Path
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.files import SAVED_MODEL, FileEntry, is_beside, scan
-from beamlabel.transforms.hub.partial import fill_folder
+from beamlabel.transforms.hub.partial import fill_directory
 from beamlabel.transforms.inference.artifact import ModuleError
 
 _BLOCK_BYTES = 1 << 20
 
 
-def mirror_module(module: Path, folder: str) -> bool:
+def mirror_module(module: Path, directory: str) -> bool:
     """Copies a module's files into a directory, and reads them back.
 
     A local directory appears at once, by a rename. In a bucket, ``saved_model.pb`` is written last, after all other
@@ -25,7 +25,7 @@ def mirror_module(module: Path, folder: str) -> bool:
 
     Args:
       module: a directory with ``saved_model.pb``, or a ``.keras`` file, which becomes ``model.keras``.
-      folder: a local directory, or one on a storage that ``beamlabel.transforms.storage`` writes.
+      directory: a local directory, or one on a storage that ``beamlabel.transforms.storage`` writes.
 
     Returns:
       False if the directory already held exactly this module.
@@ -35,43 +35,43 @@ def mirror_module(module: Path, folder: str) -> bool:
       OSError: the directory cannot be written, or reading it back gives other content.
       ValueError: the storage is not supported.
     """
-    folder = storage.absolute(folder).rstrip("/")
+    directory = storage.absolute(directory).rstrip("/")
     wanted = scan(module)
-    found = _entries(folder)
+    found = _entries(directory)
     if found == wanted:
         return False
-    local = storage.is_local(folder)
-    if local and Path(folder).resolve().is_relative_to(module.resolve()):
-        raise ModuleError(f"{folder} lies within the module itself")
+    local = storage.is_local(directory)
+    if local and Path(directory).resolve().is_relative_to(module.resolve()):
+        raise ModuleError(f"{directory} lies within the module itself")
     if other := [entry.path for entry in found if local or entry not in wanted]:
         raise ModuleError(
-            f"{folder} exists and holds something else ({other[0]}); name another directory, or delete it"
+            f"{directory} exists and holds something else ({other[0]}); name another directory, or delete it"
         )
     if local:
-        fill_folder(Path(folder), lambda partial: _copy_files(module, wanted, partial))
+        fill_directory(Path(directory), lambda partial: _copy_files(module, wanted, partial))
     else:
-        _upload(module, [entry for entry in wanted if entry not in found], folder)
-    if _entries(folder) != wanted:
-        raise OSError(f"{folder} does not hold the bytes that were written into it")
+        _upload(module, [entry for entry in wanted if entry not in found], directory)
+    if _entries(directory) != wanted:
+        raise OSError(f"{directory} does not hold the bytes that were written into it")
     return True
 
 
-def _copy_files(module: Path, wanted: tuple[FileEntry, ...], folder: Path) -> None:
+def _copy_files(module: Path, wanted: tuple[FileEntry, ...], directory: Path) -> None:
     for entry in wanted:
-        target = folder / entry.path
+        target = directory / entry.path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_source(module, entry), target)
-    if scan(folder) != wanted:
-        raise OSError(f"{folder} does not hold the bytes that were written into it")
+    if scan(directory) != wanted:
+        raise OSError(f"{directory} does not hold the bytes that were written into it")
 
 
-def _upload(module: Path, missing: list[FileEntry], folder: str) -> None:
+def _upload(module: Path, missing: list[FileEntry], directory: str) -> None:
     with tempfile.TemporaryDirectory(prefix="beamlabel-") as scratch:
         for entry in sorted(missing, key=lambda entry: entry.path == SAVED_MODEL):
             # `put_file` streams, and removes its source.
             copy = Path(scratch) / "file"
             shutil.copyfile(_source(module, entry), copy)
-            target = storage.join(folder, entry.path)
+            target = storage.join(directory, entry.path)
             storage.put_file(str(copy), target)
             if _entry(entry.path, target) != entry:
                 storage.delete(target)
@@ -82,14 +82,14 @@ def _source(module: Path, entry: FileEntry) -> Path:
     return module if module.is_file() else module / entry.path
 
 
-def _entries(folder: str) -> tuple[FileEntry, ...]:
+def _entries(directory: str) -> tuple[FileEntry, ...]:
     """All files below a directory, as ``scan`` gives them."""
-    if storage.is_local(folder):
-        path = Path(folder)
+    if storage.is_local(directory):
+        path = Path(directory)
         if path.exists() and not path.is_dir():
-            raise ModuleError(f"{folder} is a file, not a directory")
+            raise ModuleError(f"{directory} is a file, not a directory")
         return scan(path) if path.is_dir() else ()
-    return tuple(sorted(_remote_entries(folder + "/")))
+    return tuple(sorted(_remote_entries(directory + "/")))
 
 
 def _remote_entries(prefix: str) -> Iterator[FileEntry]:

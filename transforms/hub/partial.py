@@ -21,27 +21,27 @@ except ImportError:  # not POSIX: no leftovers are recognized
 _MARK = ".beamlabel-"
 
 
-def fill_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Creates ``folder`` atomically: ``fill`` writes into a temporary directory beside it, which is then renamed.
+def fill_directory(directory: Path, fill: Callable[[Path], None]) -> None:
+    """Creates ``directory`` atomically: ``fill`` writes into a temporary directory beside it, which is then renamed.
 
     If another process was faster, its directory stays.
     """
-    with partial_folder(folder) as partial:
+    with partial_directory(directory) as partial:
         fill(partial)
         partial.chmod(0o755)
         try:
-            partial.rename(folder)
+            partial.rename(directory)
         except OSError:
-            if not folder.is_dir():
+            if not directory.is_dir():
                 raise
 
 
 @contextlib.contextmanager
-def partial_folder(folder: Path) -> Iterator[Path]:
-    """A temporary directory beside ``folder``, whose parent is created; deleted at the end, unless it was renamed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    remove_left_over(folder.parent, folder.name)
-    with _locked(lambda: Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))) as partial:
+def partial_directory(directory: Path) -> Iterator[Path]:
+    """A temporary directory beside ``directory``, whose parent is created; deleted at the end, unless renamed."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    remove_left_over(directory.parent, directory.name)
+    with _locked(lambda: Path(tempfile.mkdtemp(prefix=_prefix(directory), dir=directory.parent))) as partial:
         try:
             yield partial
         finally:
@@ -67,15 +67,15 @@ def write_file(path: Path, data: bytes) -> None:
             raise
 
 
-def remove_left_over(folder: Path, name: str = "") -> None:
+def remove_left_over(directory: Path, name: str = "") -> None:
     """Removes unfinished files of killed processes from a directory, but none that a live process is writing.
 
     Args:
-      folder: the directory; it may be absent.
+      directory: the directory; it may be absent.
       name: name of the file or directory that was being created; empty: all.
     """
     try:
-        found = [entry for entry in os.scandir(folder) if _is_partial(entry.name, name)]
+        found = [entry for entry in os.scandir(directory) if _is_partial(entry.name, name)]
     except OSError:
         return
     for entry in found:

@@ -1,6 +1,6 @@
 """Records the source of a fetched module.
 
-The record is ``FOLDER.fetched.json`` beside the module's directory, since files inside count for its fingerprint.
+The record is ``DIR.fetched.json`` beside the module's directory, since files inside count for its fingerprint.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ class Provenance:
     fetched_at: str
     version: str
 
-    def write(self, folder: str) -> None:
+    def write(self, directory: str) -> None:
         """Writes the record beside a directory, local or remote."""
         data = json.dumps(dataclasses.asdict(self), indent=1).encode() + b"\n"
-        storage.write_bytes(provenance_path(folder), data)
+        storage.write_bytes(provenance_path(directory), data)
 
 
-def provenance_path(folder: str) -> str:
+def provenance_path(directory: str) -> str:
     """The path of a directory's record."""
-    return storage.absolute(folder).rstrip("/") + _SUFFIX
+    return storage.absolute(directory).rstrip("/") + _SUFFIX
 
 
-def read_provenance(folder: str, fingerprint: str) -> Provenance | None:
+def read_provenance(directory: str, fingerprint: str) -> Provenance | None:
     """Reads a directory's record; None if there is none, or if it describes another module."""
-    path = provenance_path(folder)
+    path = provenance_path(directory)
     try:
         if not storage.exists(path):
             return None

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.hub.download import download_module, hub_folder
+from beamlabel.transforms.hub.download import download_module, hub_directory
 from beamlabel.transforms.hub.files import (
     HDF5,
     HDF5_SUFFIXES,
@@ -28,7 +28,7 @@ from beamlabel.transforms.hub.files import (
     scan,
 )
 from beamlabel.transforms.hub.locks import remove_dead_locks
-from beamlabel.transforms.hub.partial import fill_folder, remove_left_over
+from beamlabel.transforms.hub.partial import fill_directory, remove_left_over
 from beamlabel.transforms.hub.provenance import read_provenance
 from beamlabel.transforms.hub.shared_cache import fetch_to_shared, inode, take_away
 from beamlabel.transforms.hub.tarball import MAX_BYTES, MAX_DEPTH, MAX_MEMBERS, extract_tar
@@ -95,8 +95,8 @@ def resolve_module(
         the handle and the places that were tried.
     """
     cache = Path(cache_dir).expanduser()
-    for folder in (cache, cache / "modules", hub_root(cache)):
-        remove_left_over(folder)
+    for directory in (cache, cache / "modules", hub_root(cache)):
+        remove_left_over(directory)
     remove_dead_locks(hub_root(cache))
     try:
         place: str | None = handle
@@ -149,9 +149,9 @@ def _from_disk(path: Path, root: Path, fetches: bool) -> Path:
     if not path.name.endswith(TAR_SUFFIXES):
         raise ModuleError(f"expected a directory, a {KERAS_SUFFIX} file, or one of {', '.join(TAR_SUFFIXES)}")
 
-    def extract(folder: Path) -> None:
+    def extract(directory: Path) -> None:
         with path.open("rb") as stream:
-            extract_tar(stream, folder)
+            extract_tar(stream, directory)
 
     return module_root(_cached(root, ["tar", scan(path)[0].sha256], extract, fetches))
 
@@ -178,21 +178,21 @@ def _from_storage(handle: str, root: Path, fetches: bool) -> Path:
             f"it has more than {MAX_MEMBERS} files or {MAX_BYTES >> 30} GiB; name the module's own directory"
         )
 
-    def download(folder: Path) -> None:
+    def download(directory: Path) -> None:
         for below, file in listing:
             with storage.open_input(file.path) as stream:
                 if below.endswith(TAR_SUFFIXES) and len(listing) == 1:
-                    extract_tar(stream, folder)
+                    extract_tar(stream, directory)
                 else:
-                    _save(stream, folder, below)
+                    _save(stream, directory, below)
 
     key = [handle, sorted([below, file.size, file.version] for below, file in listing)]
     return module_root(_cached(root, key, download, fetches))
 
 
-def _save(stream: IO[bytes], folder: Path, below: str) -> None:
+def _save(stream: IO[bytes], directory: Path, below: str) -> None:
     parts = PurePosixPath(below).parts
-    target = folder.joinpath(*parts)
+    target = directory.joinpath(*parts)
     if ".." in parts or PurePosixPath(below).is_absolute() or len(parts) > MAX_DEPTH:
         raise ModuleError(f"unsafe name {below!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -203,46 +203,46 @@ def _save(stream: IO[bytes], folder: Path, below: str) -> None:
 def _cached(root: Path, key: object, fill: Callable[[Path], None], fetches: bool) -> Path:
     """The cached directory of a key, filled again unless its receipt proves it complete."""
     name = hashlib.sha256(json.dumps([_CACHE_FORMAT, key]).encode()).hexdigest()[:32]
-    folder, receipt_path = root / name, root / f"{name}.json"
+    directory, receipt_path = root / name, root / f"{name}.json"
 
     def fill_and_sign(partial: Path) -> None:
         fill(partial)
         # Written before the rename, so that a process that finds the directory also finds its receipt.
         Receipt(name, scan(partial)).write(receipt_path)
 
-    found = inode(folder)
+    found = inode(directory)
     receipt = Receipt.read(receipt_path)
-    if receipt is None or not receipt.holds(folder):
+    if receipt is None or not receipt.holds(directory):
         if not fetches:
             raise NotAtHandError
-        take_away(folder, found)
-        fill_folder(folder, fill_and_sign)
-    return folder
+        take_away(directory, found)
+        fill_directory(directory, fill_and_sign)
+    return directory
 
 
 def _from_hub(handle: str, root: Path, fetches: bool) -> Path:
     name = hashlib.sha256(public_uri(handle).encode()).hexdigest()[:32]
-    folder, receipt_path = hub_folder(handle, root), root / f"beamlabel-{name}.json"
+    directory, receipt_path = hub_directory(handle, root), root / f"beamlabel-{name}.json"
 
     def download(partial: Path) -> None:
         download_module(handle, partial)
         _whole(module_root(partial))
-        Receipt(folder.name, scan(partial)).write(receipt_path)
+        Receipt(directory.name, scan(partial)).write(receipt_path)
 
-    found = inode(folder)
+    found = inode(directory)
     receipt = Receipt.read(receipt_path)
-    if receipt is not None and receipt.holds(folder):
-        return module_root(folder)
+    if receipt is not None and receipt.holds(directory):
+        return module_root(directory)
     # A module that another program fetched has no receipt.
-    if receipt is not None or not _plausible(folder):
+    if receipt is not None or not _plausible(directory):
         if not fetches:
             raise NotAtHandError
-        take_away(folder, found)
-        fetch_to_shared(public_uri(handle), folder, download)
-    module = module_root(folder)
+        take_away(directory, found)
+        fetch_to_shared(public_uri(handle), directory, download)
+    module = module_root(directory)
     _whole(module)
     try:
-        Receipt(folder.name, scan(folder)).write(receipt_path)
+        Receipt(directory.name, scan(directory)).write(receipt_path)
     except OSError as error:
         # A read-only cache, such as one in a container image, is used unchanged.
         if error.errno not in _READ_ONLY:
@@ -256,12 +256,12 @@ def hub_root(cache: Path) -> Path:
     return (Path(theirs).expanduser() if theirs and "://" not in theirs else cache / "hub").absolute()
 
 
-def _plausible(folder: Path) -> bool:
+def _plausible(directory: Path) -> bool:
     """Whether a directory without a receipt has a graph and all shards of its variables."""
     try:
-        module = module_root(folder)
+        module = module_root(directory)
     except (ModuleError, OSError):
         return False
     has_variables = (module / "variables" / "variables.index").is_file()
     # In a read-only cache, which cannot fetch it again, a module without variables is accepted, too.
-    return not missing_shards(module) and (has_variables or not os.access(folder.parent, os.W_OK))
+    return not missing_shards(module) and (has_variables or not os.access(directory.parent, os.W_OK))

@@ -27,12 +27,12 @@ _WAITING = "already being downloaded by"
 _HOW_LONG = " If no bytes arrive there for a minute, its lock is removed and the download starts here."
 
 
-def fetch_to_shared(handle: str, folder: Path, download: Callable[[Path], None]) -> None:
+def fetch_to_shared(handle: str, directory: Path, download: Callable[[Path], None]) -> None:
     """Creates a module's directory, unless another process creates it meanwhile; imports TensorFlow.
 
     Args:
-      handle: handle for the log and for ``FOLDER.descriptor.txt``, without credentials.
-      folder: directory, as tensorflow-hub names it. It is not changed if it is not empty.
+      handle: handle for the log and for ``DIR.descriptor.txt``, without credentials.
+      directory: directory, as tensorflow-hub names it. It is not changed if it is not empty.
       download: fills an empty directory.
 
     Raises:
@@ -41,30 +41,30 @@ def fetch_to_shared(handle: str, folder: Path, download: Callable[[Path], None])
     """
     errors = tensorflow().errors
     hub = tensorflow_hub()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _in_our_log():
             hub.resolver.atomic_download(
-                handle, lambda _, partial: download(Path(partial)), str(folder), _SILENCE_SECONDS
+                handle, lambda _, partial: download(Path(partial)), str(directory), _SILENCE_SECONDS
             )
     except errors.OpError as error:
-        if not folder.is_dir():  # else another process was faster
-            raise ModuleError(f"{folder.parent} cannot be written: {error.message}") from error
+        if not directory.is_dir():  # else another process was faster
+            raise ModuleError(f"{directory.parent} cannot be written: {error.message}") from error
 
 
-def inode(folder: Path) -> int | None:
+def inode(directory: Path) -> int | None:
     """Identifies the directory that has this name now; None if there is none."""
     try:
-        return folder.lstat().st_ino
+        return directory.lstat().st_ino
     except OSError:
         return None
 
 
-def take_away(folder: Path, number: int | None) -> None:
+def take_away(directory: Path, number: int | None) -> None:
     """Removes a damaged directory, but not a later one that another process has put in its place.
 
     Args:
-      folder: directory of a cache.
+      directory: directory of a cache.
       number: its ``inode`` before the check.
 
     Raises:
@@ -72,16 +72,16 @@ def take_away(folder: Path, number: int | None) -> None:
     """
     if number is None:
         return
-    aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
+    aside = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.tmp")
     try:
-        folder.rename(aside)
+        directory.rename(aside)
     except FileNotFoundError:  # another process has removed it
         return
     except OSError as error:
-        raise ModuleError(f"{folder} is damaged and cannot be replaced: {error.strerror}") from error
+        raise ModuleError(f"{directory} is damaged and cannot be replaced: {error.strerror}") from error
     with suppress(OSError):
         if aside.lstat().st_ino != number:
-            aside.rename(folder)
+            aside.rename(directory)
         elif aside.is_symlink() or not aside.is_dir():
             aside.unlink()
         else:

@@ -24,7 +24,7 @@ _DAMAGED = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
 _NONSENSE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
 
-def extract_tar(stream: IO[bytes], folder: Path) -> None:
+def extract_tar(stream: IO[bytes], directory: Path) -> None:
     """Extracts a tarball, compressed by gzip or not.
 
     Extracts files and directories only: no links, devices or sparse files, and no path that leads out of the directory
@@ -33,7 +33,7 @@ def extract_tar(stream: IO[bytes], folder: Path) -> None:
 
     Args:
       stream: read to its end, in one pass.
-      folder: an existing directory.
+      directory: an existing directory.
 
     Raises:
       ModuleError: not a tarball, damaged, truncated, larger than ``MAX_BYTES``, ``MAX_RATIO`` and the other bounds
@@ -41,13 +41,13 @@ def extract_tar(stream: IO[bytes], folder: Path) -> None:
     """
     try:
         # Inside the directory, whose growth shows waiting processes that the download continues.
-        with tempfile.NamedTemporaryFile(prefix=".beamlabel-", dir=folder) as plain:
+        with tempfile.NamedTemporaryFile(prefix=".beamlabel-", dir=directory) as plain:
             _unpack(cast("IO[bytes]", _Counted(stream)), plain)
             plain.seek(0)
             with tarfile.open(fileobj=plain, mode="r:") as tar:
                 members = _checked(tar)
                 _check_end(plain, tar.offset)
-                tar.extractall(folder, members, filter="data")
+                tar.extractall(directory, members, filter="data")
     except tarfile.FilterError as error:
         raise ModuleError(f"the tarball is unsafe to extract: {error}") from error
     except ModuleError:

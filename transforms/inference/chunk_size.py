@@ -33,7 +33,7 @@ SECONDS = 0.28
 _GAIN = 0.03
 _TIMED_IMAGES = 8
 _LOCK_SECONDS = 10.0
-_FOLDER = "chunks"
+_DIRECTORY = "chunks"
 
 _LOGGER = get_logger(__name__)
 
@@ -52,7 +52,7 @@ def chunk_size(spec: ModelSpec, engine: str, usual: int, open_runner: Open) -> i
     if spec.batch is not None:
         return spec.batch
     key = json.dumps([cpu.model(), engine, usual, spec.to_json()])
-    path = cache_dir() / _FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    path = cache_dir() / _DIRECTORY / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
     found = _remembered(path)
     if found is not None:
         return found

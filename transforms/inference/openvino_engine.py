@@ -180,8 +180,8 @@ def _opened(
 
 def _read_litert(core: Any, payload: memoryview) -> Any:
     # OpenVINO reads its own format from memory, but LiteRT's only from a file.
-    with tempfile.TemporaryDirectory(prefix="beamlabel-") as folder:
-        path = Path(folder) / "model.tflite"
+    with tempfile.TemporaryDirectory(prefix="beamlabel-") as directory:
+        path = Path(directory) / "model.tflite"
         path.write_bytes(payload)
         return core.read_model(path)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from beamlabel.transforms.inputs.class_labels import class_features, named, named_type
-from beamlabel.transforms.inputs.hive_folders import folder_values
+from beamlabel.transforms.inputs.hive_directories import directory_values
 from beamlabel.transforms.rows.exact_cast import exact_cast, is_always_exact
 from beamlabel.transforms.rows.types import duplicate_field, normalized_type
 
@@ -66,22 +66,22 @@ def kept_column(text: str, schema: pa.Schema, path: str) -> KeptColumn:
       ValueError: there is no such column, or two; or it has no name in the output.
     """
     option = f"--keep_columns {text!r}"
-    folders = [name for name in folder_values(path) if name not in schema.names]
-    parsed = parse_kept(text, [*schema.names, *folders])
+    directories = [name for name in directory_values(path) if name not in schema.names]
+    parsed = parse_kept(text, [*schema.names, *directories])
     several = text.split(",")
     is_renamed = parsed is None or parsed[0] != parsed[1]
     # Otherwise the rest of the list would become a part of the new name.
     if is_renamed and len(several) > 1 and all(parse_kept(one.strip(), schema.names) for one in several):
         raise ValueError(f"{option}: separate columns with blanks: --keep_columns {' '.join(several)}")
     if parsed is None:
-        there = ", ".join([*(f"{field.name} ({field.type})" for field in schema), *folders])
+        there = ", ".join([*(f"{field.name} ({field.type})" for field in schema), *directories])
         raise ValueError(f"{option}: no such column in {path}; columns: {there}")
     source, name, as_ids = parsed
-    if source not in folders:
+    if source not in directories:
         check_once(option, source, schema, path)
     if not name:
         raise ValueError(f"{option}: give the column a name in the output: --keep_columns {source}=NAME")
-    kind = pa.string() if source in folders else schema.field(source).type
+    kind = pa.string() if source in directories else schema.field(source).type
     feature = class_features(schema).get(source)
     with_names = named_type(kind, feature)
     if as_ids and with_names == kind:
@@ -117,7 +117,7 @@ class KeptReader:
         self._columns = [(each, None if each.as_ids else features.get(each.source)) for each in columns]
         self._path = path
         self._names = frozenset(schema.names)
-        self._folders = folder_values(path) if columns else {}
+        self._directories = directory_values(path) if columns else {}
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.Array]:
         """The columns of a batch, in the types of the output.
@@ -131,7 +131,7 @@ class KeptReader:
         """
         for column, feature in self._columns:
             if column.source not in self._names:
-                text = pa.scalar(self._folders.get(column.source), pa.string())
+                text = pa.scalar(self._directories.get(column.source), pa.string())
                 yield pa.repeat(text, batch.num_rows).cast(column.type)
                 continue
             values = batch.column(column.source)
@@ -167,7 +167,7 @@ def is_always_kept(column: KeptColumn, schema: pa.Schema) -> bool:
     return is_always_exact(kind, column.type)
 
 
-def folder_columns(path: str, columns: Sequence[KeptColumn]) -> tuple[pa.Array, ...]:
+def directory_columns(path: str, columns: Sequence[KeptColumn]) -> tuple[pa.Array, ...]:
     """The kept columns of an input without columns of its own, each an array of length one.
 
     Args:
@@ -176,5 +176,5 @@ def folder_columns(path: str, columns: Sequence[KeptColumn]) -> tuple[pa.Array, 
     """
     if not columns:
         return ()
-    values = folder_values(path)
+    values = directory_values(path)
     return tuple(pa.array([values.get(column.source)], column.type) for column in columns)

@@ -40,11 +40,11 @@ class KeyIndexWriter:
     sorting, which holds a 256th of them.
 
     Args:
-      folder: directory of the temporary files; they are as large as the result.
+      directory: directory of the temporary files; they are as large as the result.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._temporary = TemporaryDirectory(prefix="keys-", dir=folder)
+    def __init__(self, directory: Path) -> None:
+        self._temporary = TemporaryDirectory(prefix="keys-", dir=directory)
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._lock = threading.Lock()

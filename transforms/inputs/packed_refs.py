@@ -28,7 +28,7 @@ CARRIED_BYTES = 256 << 10
 _WRITES = 32
 _HELD_BYTES = 32 << 20
 _UNPACKED_BYTES = 1 << 15
-_FOLDER = "references"
+_DIRECTORY = "references"
 _LENGTH = struct.Struct("<i")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 # Text as ``_encode`` writes it.
@@ -122,7 +122,7 @@ class RefSpiller:
     """
 
     def __init__(self, staging_dir: str, groups: int = 1) -> None:
-        self._folder = storage.join(staging_dir, _FOLDER)
+        self._directory = storage.join(staging_dir, _DIRECTORY)
         self._carried, self._groups = 0, groups
 
     def spill(self, unit: WorkUnit) -> WorkUnit:
@@ -170,7 +170,7 @@ class RefSpiller:
         return _framed(unit) if unit.parts else carried[0]
 
     def _stage(self, unit: WorkUnit, data: bytes) -> WorkUnit:
-        path = storage.join(self._folder, unit.unit_id)
+        path = storage.join(self._directory, unit.unit_id)
         storage.create_if_absent(path, data)
         return dataclasses.replace(without_references(unit), refs_path=path)
 

@@ -18,7 +18,7 @@ from beamlabel.transforms.inputs.key_index import KeyIndex
 from beamlabel.transforms.inputs.selection import identity_of
 from beamlabel.transforms.records import Failure, ImageRef
 
-_FOLDER = "seen"
+_DIRECTORY = "seen"
 _THREADS = 16
 # The number of 0 bits of each byte.
 _ZEROS = np.array([8 - byte.bit_count() for byte in range(256)])
@@ -61,7 +61,7 @@ class SeenImages:
 
 
 def _path(staging_dir: str, unit_id: str) -> str:
-    return storage.join(staging_dir, _FOLDER, unit_id)
+    return storage.join(staging_dir, _DIRECTORY, unit_id)
 
 
 class UnseenImages:

@@ -173,8 +173,8 @@ class Handle:
             curl.setopt(pycurl.SSL_VERIFYPEER, 0)
             curl.setopt(pycurl.SSL_VERIFYHOST, 0)
         else:
-            is_folder = Path(settings.certificates).is_dir()
-            curl.setopt(pycurl.CAPATH if is_folder else pycurl.CAINFO, settings.certificates)
+            is_directory = Path(settings.certificates).is_dir()
+            curl.setopt(pycurl.CAPATH if is_directory else pycurl.CAINFO, settings.certificates)
 
     def _open_socket(self, purpose: int, address: Any) -> Any:
         """libcurl's callback before it connects to an address; an exception also refuses the address."""

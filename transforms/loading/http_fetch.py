@@ -318,6 +318,6 @@ def _authorities() -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _found_authorities(_file: str | None, _folder: str | None) -> str:
+def _found_authorities(_file: str | None, _directory: str | None) -> str:
     found = ssl.get_default_verify_paths()
     return found.cafile or found.capath or certifi.where()

@@ -40,8 +40,8 @@ class Quantizer:
     def __init__(self, spec: ModelSpec, payload: bytes | memoryview, images: Sequence[np.ndarray]) -> None:
         self._spec, self._images = spec, images
         self._nncf, self._openvino = _imported()
-        with tempfile.TemporaryDirectory(prefix="beamlabel-") as folder:
-            path = Path(folder) / "model.tflite"
+        with tempfile.TemporaryDirectory(prefix="beamlabel-") as directory:
+            path = Path(directory) / "model.tflite"
             path.write_bytes(payload)
             self._model = self._openvino.Core().read_model(path)
         self._model.reshape([1, spec.height, spec.width, 3])
@@ -171,8 +171,8 @@ def _serialized(openvino: Any, model: Any) -> Int8Model:
     for number, node in enumerate(model.get_ordered_ops()):
         if node.get_type_name() not in ("Parameter", "Result"):
             node.set_friendly_name(f"{node.get_type_name()}_{number}")
-    with tempfile.TemporaryDirectory(prefix="beamlabel-") as folder:
-        xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
+    with tempfile.TemporaryDirectory(prefix="beamlabel-") as directory:
+        xml, weights = Path(directory) / "model.xml", Path(directory) / "model.bin"
         openvino.serialize(model, xml, weights)
         root = ElementTree.fromstring(xml.read_bytes())
         root.set("name", "model")

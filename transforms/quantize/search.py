@@ -128,11 +128,11 @@ def search(
         "versions": versions(),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    folder = Path(cache_dir).expanduser().absolute()
-    found = _cached(folder, digest)
+    directory = Path(cache_dir).expanduser().absolute()
+    found = _cached(directory, digest)
     if found is None:
         _LOGGER.info("Quantizing with %d images and testing on %d others", len(calibration), len(test))
-        found = _Search(spec, payload, calibrated_with, calibration, test, scores).run(folder, digest)
+        found = _Search(spec, payload, calibrated_with, calibration, test, scores).run(directory, digest)
     return found
 
 
@@ -160,7 +160,7 @@ class _Search:
         self._float32 = engines.open_payload(spec, payload)
         self._expected = answers(self._float32, test)
 
-    def run(self, folder: Path, digest: str) -> Found:
+    def run(self, directory: Path, digest: str) -> Found:
         """Runs the rounds and writes the result to the cache."""
         trials: list[Trial] = []
         passed: dict[int, tuple[bytes, ModelSpec]] = {}
@@ -176,11 +176,11 @@ class _Search:
         artifact, chosen = None, best_of({place: trials[place] for place in passed})
         if chosen is not None:
             data, spec = passed[chosen]
-            path = folder / f"int8-{digest}.beamlabel"
+            path = directory / f"int8-{digest}.beamlabel"
             write_artifact(path, data)
             artifact = Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
         found = Found(artifact, chosen, tuple(trials))
-        write_artifact(_table_path(folder, digest), json.dumps(_to_json(found), indent=1).encode())
+        write_artifact(_table_path(directory, digest), json.dumps(_to_json(found), indent=1).encode())
         return found
 
     def _tried(self, setting: Setting) -> tuple[Trial, tuple[bytes, ModelSpec] | None]:
@@ -244,21 +244,21 @@ def cpu_seconds(runs: Sequence[Callable[[], Any]]) -> list[float]:
     return [float(np.median(times)) for times in taken]
 
 
-def _table_path(folder: Path, digest: str) -> Path:
-    return folder / f"int8-{digest}.json"
+def _table_path(directory: Path, digest: str) -> Path:
+    return directory / f"int8-{digest}.json"
 
 
-def _cached(folder: Path, digest: str) -> Found | None:
+def _cached(directory: Path, digest: str) -> Found | None:
     """The result of an earlier search; None if there is none or some of its files are missing."""
     try:
-        value = json.loads(_table_path(folder, digest).read_bytes())
+        value = json.loads(_table_path(directory, digest).read_bytes())
         trials = tuple(_trial(one) for one in value["trials"])
         chosen = value["chosen"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if chosen is None:
         return Found(None, None, trials)
-    artifact = read_artifact(folder / f"int8-{digest}.beamlabel")
+    artifact = read_artifact(directory / f"int8-{digest}.beamlabel")
     if artifact is None or artifact.sha256 != value["sha256"]:
         return None
     return Found(artifact, chosen, trials)

@@ -18,15 +18,15 @@ from urllib.parse import unquote
 
 from beamlabel.transforms.storage import beam, gcs, local, patterns, s3
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
-from beamlabel.transforms.storage.patterns import Folder, has_glob
+from beamlabel.transforms.storage.patterns import Directory, has_glob
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
-    "Folder", "StoredFile", "absolute", "copy", "copy_all", "create_if_absent", "delete", "delete_all",
-    "delete_temporary", "delete_tree", "entries", "escape", "exists", "get_file", "is_local", "join", "make_folder",
-    "match", "move", "move_all", "move_folder", "open_input", "put_file", "read_bytes", "read_part", "read_range",
-    "stat", "sync_folder", "write_bytes", "write_file",
+    "Directory", "StoredFile", "absolute", "copy", "copy_all", "create_if_absent", "delete", "delete_all",
+    "delete_temporary", "delete_tree", "entries", "escape", "exists", "get_file", "is_local", "join", "make_directory",
+    "match", "move", "move_all", "move_directory", "open_input", "put_file", "read_bytes", "read_part", "read_range",
+    "stat", "sync_directory", "write_bytes", "write_file",
 ]  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def _literal(backend: Any, path: str) -> Iterator[StoredFile]:
     yield from backend.below(path)
 
 
-def entries(folder: str) -> Iterator[StoredFile | Folder]:
+def entries(directory: str) -> Iterator[StoredFile | Directory]:
     """The direct entries of a directory, whose name is not a pattern; none if it does not exist.
 
     A bucket takes one request for a thousand entries, however much lies below; Beam's file systems list all of that.
@@ -121,7 +121,7 @@ def entries(folder: str) -> Iterator[StoredFile | Folder]:
       PermissionError: The directory cannot be listed.
       FileNotFoundError: There is no such bucket.
     """
-    backend, path = _backend(folder)
+    backend, path = _backend(directory)
     yield from backend.entries(path.rstrip("/") + "/")
 
 
@@ -221,8 +221,8 @@ def write_bytes(path: str, data: bytes) -> None:
 
 def write_file(path: str, local_path: Path) -> None:
     """Copies a local file, which stays; readers see the old content or the new content."""
-    with tempfile.TemporaryDirectory(prefix="tmp-") as folder:
-        link = str(Path(folder) / "file")
+    with tempfile.TemporaryDirectory(prefix="tmp-") as directory:
+        link = str(Path(directory) / "file")
         local.copy(str(local_path), link)
         put_file(link, path)
 
@@ -258,14 +258,14 @@ def copy(source: str, destination: str) -> None:
     backend.copy(source, destination)
 
 
-def move_folder(source: str, destination: str) -> None:
+def move_directory(source: str, destination: str) -> None:
     """Renames a local directory to a path that does not exist.
 
     Raises:
       FileExistsError: The destination exists.
       FileNotFoundError: The source does not exist.
     """
-    local.move_folder(absolute(source), absolute(destination))
+    local.move_directory(absolute(source), absolute(destination))
 
 
 def _same_backend(source: str, destination: str) -> tuple[Any, str, str]:
@@ -279,7 +279,7 @@ def _same_backend(source: str, destination: str) -> tuple[Any, str, str]:
 def move(source: str, destination: str) -> None:
     """Moves a file within one backend; does nothing if it was moved already.
 
-    On a local disk the new name survives a power cut after ``sync_folder``; call it once for many files.
+    On a local disk the new name survives a power cut after ``sync_directory``; call it once for many files.
 
     Raises:
       FileNotFoundError: Neither file exists.
@@ -357,16 +357,16 @@ def _each(backend: Any, do: Callable[..., object], *arguments: Iterable[str]) ->
         list(threads.map(do, *arguments))
 
 
-def make_folder(path: str) -> None:
+def make_directory(path: str) -> None:
     """Creates a local directory and its parents; other backends need none."""
     if is_local(path):
-        local.make_folder(Path(absolute(path)))
+        local.make_directory(Path(absolute(path)))
 
 
-def sync_folder(path: str) -> None:
+def sync_directory(path: str) -> None:
     """Flushes the names in a local directory to disk; other backends need no flush."""
     if is_local(path):
-        local.sync_folder(Path(absolute(path)))
+        local.sync_directory(Path(absolute(path)))
 
 
 def delete(path: str) -> None:
@@ -375,10 +375,10 @@ def delete(path: str) -> None:
     backend.delete(path)
 
 
-def delete_temporary(folder: str) -> None:
+def delete_temporary(directory: str) -> None:
     """Deletes the temporary files that killed writers left in a local directory; other backends leave none."""
-    if is_local(folder):
-        local.delete_temporary(absolute(folder))
+    if is_local(directory):
+        local.delete_temporary(absolute(directory))
 
 
 def delete_tree(path: str) -> None:

@@ -24,11 +24,11 @@ from beamlabel.transforms.storage.buckets.content_types import UNKNOWN, content_
 from beamlabel.transforms.storage.errors import ReplacedError
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import (
-    Folder,
+    Directory,
     escape,
     matcher,
     split_glob,
-    without_folders,
+    without_directories,
 )
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.retries import STATUSES, retried
@@ -167,22 +167,22 @@ def _stored(metadata: Any) -> StoredFile:
     return StoredFile(metadata.path, metadata.size_in_bytes, str(updated) if updated else None)
 
 
-def below(folder: str) -> Iterator[StoredFile]:
-    """All files below ``folder``."""
+def below(directory: str) -> Iterator[StoredFile]:
+    """All files below ``directory``."""
     # Glob characters in the name are literal.
-    return _match(escape(folder) + "**", folder, folder)
+    return _match(escape(directory) + "**", directory, directory)
 
 
-def entries(folder: str) -> Iterator[StoredFile | Folder]:
-    """The direct entries of ``folder``, which ends in ``/``; Beam lists no directories, so lists everything below."""
-    folders = set()
-    for file in below(folder):
-        name, slash, _ = file.path[len(folder) :].partition("/")
+def entries(directory: str) -> Iterator[StoredFile | Directory]:
+    """The direct entries of ``directory``, which ends in ``/``; Beam knows no directories, so lists all below."""
+    directories = set()
+    for file in below(directory):
+        name, slash, _ = file.path[len(directory) :].partition("/")
         if not slash:
             yield file
-        elif name not in folders:
-            folders.add(name)
-            yield Folder(folder + name)
+        elif name not in directories:
+            directories.add(name)
+            yield Directory(directory + name)
 
 
 def glob(pattern: str) -> Iterator[StoredFile]:
@@ -202,7 +202,7 @@ def _match(pattern: str, path: str, prefix: str) -> Iterator[StoredFile]:
             return azure_listing.list_blobs(prefix, beam_setup.pipeline_options())
         return [_stored(metadata) for metadata in filesystems.match([pattern])[0].metadata_list]
 
-    return iter(sorted(without_folders(_call(path, listed)), key=lambda file: file.path))
+    return iter(sorted(without_directories(_call(path, listed)), key=lambda file: file.path))
 
 
 class _File(RangedFile):

@@ -19,11 +19,11 @@ from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
 from beamlabel.transforms.storage.listing.page_tokens import PageTokens
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import (
-    Folder,
+    Directory,
     entries_of_page,
     lost,
     match_objects,
-    without_folders,
+    without_directories,
 )
 from beamlabel.transforms.storage.ranged_file import RangedFile
 
@@ -79,9 +79,9 @@ def _stored(path: str, blob: Blob) -> StoredFile:
     return StoredFile(path, blob.size, str(blob.generation))
 
 
-def below(folder: str) -> Iterator[StoredFile]:
-    """All objects whose name begins with ``folder``."""
-    return without_folders(_list(folder))
+def below(directory: str) -> Iterator[StoredFile]:
+    """All objects whose name begins with ``directory``."""
+    return without_directories(_list(directory))
 
 
 def glob(pattern: str) -> Iterator[StoredFile]:
@@ -117,10 +117,10 @@ def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
     return list_in_ranges(fetch, start + name)
 
 
-def entries(folder: str) -> Iterator[StoredFile | Folder]:
-    """The direct entries of ``folder``, which ends in ``/``, page by page."""
-    bucket, name = gcs_client.parse(folder)
-    with gcs_client.errors(folder):
+def entries(directory: str) -> Iterator[StoredFile | Directory]:
+    """The direct entries of ``directory``, which ends in ``/``, page by page."""
+    bucket, name = gcs_client.parse(directory)
+    with gcs_client.errors(directory):
         listing = gcs_client.client().list_blobs(
             gcs_client.bucket(bucket),
             prefix=name or None,
@@ -129,7 +129,7 @@ def entries(folder: str) -> Iterator[StoredFile | Folder]:
             page_size=PAGE_SIZE,
             **_shared(),
         )
-        tokens = PageTokens(folder)
+        tokens = PageTokens(directory)
         for page in listing.pages:
             tokens.add(listing.next_page_token)
             files = [StoredFile(f"gs://{bucket}/{one.name}", one.size, str(one.generation)) for one in page]

@@ -25,7 +25,7 @@ from beamlabel.transforms.storage.errors import ChecksumError
 
 # Bytes of compiled models and indexes per host. A model has 2 to 200 MB, an index at least 16 bytes per image.
 MAX_BYTES = 4 << 30
-_FOLDER = "staged"
+_DIRECTORY = "staged"
 _PARTIAL = ".partial"
 _STAMP = ".stamp"
 # Bytes. Every process hashes smaller files, which takes a millisecond.
@@ -91,40 +91,40 @@ def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> Loca
       ChecksumError: The bytes differ from those that the launcher staged.
       OSError: The staged file cannot be read.
     """
-    folder = cache_dir() / _FOLDER
+    directory = cache_dir() / _DIRECTORY
     if storage.is_local(path):
         file = Path(storage.absolute(path))
-        return LocalArtifact(_in_place(file, folder, sha256, path), file)
+        return LocalArtifact(_in_place(file, directory, sha256, path), file)
     with _threads:
-        lock = _lock_for(folder, sha256)
+        lock = _lock_for(directory, sha256)
         if lock is None:
             return LocalArtifact(_in_memory(path, sha256), None)
         try:
-            artifact = _from_cache(folder, path, sha256)
+            artifact = _from_cache(directory, path, sha256)
         finally:
             lock.release()
-        _evict(folder, max_bytes)
+        _evict(directory, max_bytes)
     return artifact
 
 
-def _in_place(file: Path, folder: Path, sha256: str, path: str) -> Content:
+def _in_place(file: Path, directory: Path, sha256: str, path: str) -> Content:
     """Maps a local file; one process at a time hashes a large one."""
     if file.stat().st_size < _STAMPED_BYTES:
         return _verified(_mapped(file, sha256, None), sha256, path)
     with _threads:
-        lock = _lock_for(folder, sha256)
+        lock = _lock_for(directory, sha256)
         try:
             place = hashlib.sha256(os.fsencode(file)).hexdigest()[:16]
-            stamp = None if lock is None else folder / f"{sha256}-{place}{_STAMP}"
+            stamp = None if lock is None else directory / f"{sha256}-{place}{_STAMP}"
             return _verified(_mapped(file, sha256, stamp), sha256, path)
         finally:
             if lock is not None:
                 lock.release()
 
 
-def _from_cache(folder: Path, path: str, sha256: str) -> LocalArtifact:
+def _from_cache(directory: Path, path: str, sha256: str) -> LocalArtifact:
     """The cached file, fetched if it is missing or damaged; the caller holds the artifact's lock."""
-    file = folder / sha256
+    file = directory / sha256
     try:
         content = _cached(file)
         if content is None:
@@ -133,7 +133,7 @@ def _from_cache(folder: Path, path: str, sha256: str) -> LocalArtifact:
     except OSError as error:
         if error.filename == path:
             raise
-        _warn(folder, error)
+        _warn(directory, error)
         return LocalArtifact(_in_memory(path, sha256), None)
     _use(file)
     return LocalArtifact(content, file)
@@ -240,16 +240,18 @@ def _other_bytes(path: str, found: str, sha256: str) -> ChecksumError:
     )
 
 
-def _lock_for(folder: Path, sha256: str) -> InterProcessLock | None:
+def _lock_for(directory: Path, sha256: str) -> InterProcessLock | None:
     """Acquires the artifact's lock; None if that is impossible."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = InterProcessLock(folder / f"{sha256}.lock")
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = InterProcessLock(directory / f"{sha256}.lock")
         if not lock.acquire(timeout=_LOCK_SECONDS):
-            _warn(folder, TimeoutError(f"another process has held {sha256}.lock for {_LOCK_SECONDS:.0f} s"))
+            _warn(
+                directory, TimeoutError(f"another process has held {sha256}.lock for {_LOCK_SECONDS:.0f} s")
+            )
             return None
     except (OSError, RuntimeError) as error:  # fasteners raises RuntimeError if a file system has no locks
-        _warn(folder, error)
+        _warn(directory, error)
         return None
     return lock
 
@@ -266,19 +268,19 @@ def _use(file: Path) -> None:
         _warn(file.parent, error)
 
 
-def _evict(folder: Path, max_bytes: int) -> None:
+def _evict(directory: Path, max_bytes: int) -> None:
     """Deletes the least recently used files until the rest fits, except files in use."""
     try:
-        files = [file for file in folder.iterdir() if file.suffix in ("", _PARTIAL)]
+        files = [file for file in directory.iterdir() if file.suffix in ("", _PARTIAL)]
         states = sorted((_used_at(file), state.st_size, file) for file in files if (state := _stat(file)))
         excess = sum(size for _, size, _ in states) - max_bytes
         for _, size, file in states:
             if excess <= 0:
                 return
-            if _delete_unused(folder / file.stem):
+            if _delete_unused(directory / file.stem):
                 excess -= size
     except (OSError, RuntimeError) as error:
-        _warn(folder, error)
+        _warn(directory, error)
 
 
 def _used_at(file: Path) -> int:
@@ -312,13 +314,13 @@ def _delete_unused(file: Path) -> bool:
         lock.release()
 
 
-def _warn(folder: Path, error: Exception) -> None:
+def _warn(directory: Path, error: Exception) -> None:
     global _warned
     if not _warned:
         _warned = True
         _LOGGER.warning(
             "%s cannot cache compiled models (%s), so this process holds them in memory; "
             "set BEAMLABEL_CACHE to another directory",
-            folder,
+            directory,
             error,
         )

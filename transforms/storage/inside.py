@@ -28,14 +28,14 @@ def is_plain(name: object) -> bool:
     return isinstance(name, str) and len(name) <= _CHARACTERS and _PLAIN.fullmatch(name) is not None
 
 
-def below(folder: str, name: object) -> str:
+def below(directory: str, name: object) -> str:
     """The path of a file that a manifest, commit or record names, always below the directory.
 
     Every use of such a name is checked, since the file that holds it is not trusted. On a local disk no link on the way
     may lead out of the directory; a link created later is not noticed.
 
     Args:
-      folder: absolute path or URI.
+      directory: absolute path or URI.
       name: as it was read.
 
     Raises:
@@ -43,15 +43,15 @@ def below(folder: str, name: object) -> str:
     """
     if not isinstance(name, str) or not is_plain(name):
         raise OutsideError(
-            f"{folder}: {name!r} is not a valid file name below this directory; the file was not used"
+            f"{directory}: {name!r} is not a valid file name below this directory; the file was not used"
         )
-    path = f"{folder.rstrip('/')}/{name}"
-    if scheme(folder) is None:
-        place = folder.rstrip("/")
+    path = f"{directory.rstrip('/')}/{name}"
+    if scheme(directory) is None:
+        place = directory.rstrip("/")
         for part in name.split("/"):
             place = f"{place}/{part}"
-            if os.path.islink(place) and not _is_below(os.path.realpath(place), os.path.realpath(folder)):  # noqa: PTH114 (faster)
-                raise OutsideError(f"{place} is a link that leads out of {folder}; the file was not used")
+            if os.path.islink(place) and not _is_below(os.path.realpath(place), os.path.realpath(directory)):  # noqa: PTH114 (faster)
+                raise OutsideError(f"{place} is a link that leads out of {directory}; the file was not used")
     return path
 
 
@@ -67,18 +67,18 @@ def real(path: str) -> str:
     return kind + path[len(kind) :].rstrip("/")
 
 
-class RealFolder:
+class RealDirectory:
     """A directory under any name: through links, ``/proc/self/cwd``, bind mounts, or case-insensitive spellings.
 
     Local directories are compared by device and inode. The directory need not exist yet; its state now counts.
 
     Args:
-      folder: absolute path or URI.
+      directory: absolute path or URI.
     """
 
-    def __init__(self, folder: str) -> None:
-        self._is_local = scheme(folder) is None
-        self.path = real(folder) if self._is_local else _one_spelling(folder)
+    def __init__(self, directory: str) -> None:
+        self._is_local = scheme(directory) is None
+        self.path = real(directory) if self._is_local else _one_spelling(directory)
         self._identity = _identity(self.path) if self._is_local else None
         self._known: dict[str, bool] = {}
 
@@ -92,13 +92,13 @@ class RealFolder:
             return False
         return self._is_in(os.path.realpath(path)) if self._is_local else self._has(_one_spelling(path))
 
-    def is_same(self, folder: str) -> bool:
-        """Whether ``folder`` is the same directory."""
-        if (scheme(folder) is None) is not self._is_local:
+    def is_same(self, directory: str) -> bool:
+        """Whether ``directory`` is the same directory."""
+        if (scheme(directory) is None) is not self._is_local:
             return False
         if not self._is_local:
-            return _one_spelling(folder) == self.path
-        place = os.path.realpath(folder)
+            return _one_spelling(directory) == self.path
+        place = os.path.realpath(directory)
         return place == self.path or (self._identity is not None and _identity(place) == self._identity)
 
     def _has(self, path: str) -> bool:
@@ -119,8 +119,8 @@ class RealFolder:
         return found
 
 
-def _is_below(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
+def _is_below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 from beamlabel.transforms.storage.disk.regular_file import check_regular, is_of_kernel, open_regular
 from beamlabel.transforms.storage.errors import NotAFileError, ReplacedError
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
-from beamlabel.transforms.storage.patterns import Folder, has_glob, matcher, split_glob
+from beamlabel.transforms.storage.patterns import Directory, has_glob, matcher, split_glob
 
 _TEMPORARY = ".tmp-"
 # Error numbers of fsync on file systems without support for it.
@@ -25,7 +25,7 @@ _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 _Identity = tuple[int, int]
 
 
-def is_folder(path: str) -> bool:
+def is_directory(path: str) -> bool:
     """Whether ``path`` is a directory, or a link to one."""
     try:
         return stat_module.S_ISDIR(_status(path).st_mode)
@@ -50,10 +50,10 @@ def _status(path: str) -> os.stat_result:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
 
 
-def below(folder: str) -> Iterator[StoredFile]:
-    """All files below ``folder``, which ends in ``/``."""
-    if _is_listed(folder):
-        yield from _walk(folder, (_identity(folder),))
+def below(directory: str) -> Iterator[StoredFile]:
+    """All files below ``directory``, which ends in ``/``."""
+    if _is_listed(directory):
+        yield from _walk(directory, (_identity(directory),))
 
 
 def glob(pattern: str) -> Iterator[StoredFile]:
@@ -63,62 +63,64 @@ def glob(pattern: str) -> Iterator[StoredFile]:
         yield from _glob(start, rest)
 
 
-def _is_listed(folder: str) -> bool:
-    """Whether ``folder`` is a directory.
+def _is_listed(directory: str) -> bool:
+    """Whether ``directory`` is a directory.
 
     Raises:
       NotAFileError: The directory belongs to the kernel.
     """
-    if not is_folder(folder):
+    if not is_directory(directory):
         return False
-    if is_of_kernel(Path(folder).stat().st_dev):
-        raise NotAFileError(errno.EINVAL, "a virtual directory of the kernel, which holds no files", folder)
+    if is_of_kernel(Path(directory).stat().st_dev):
+        raise NotAFileError(
+            errno.EINVAL, "a virtual directory of the kernel, which holds no files", directory
+        )
     return True
 
 
-def _glob(folder: str, pattern: str) -> Iterator[StoredFile]:
-    """``folder`` is ``""`` or ends in ``/``; ``pattern`` is relative to it."""
+def _glob(directory: str, pattern: str) -> Iterator[StoredFile]:
+    """``directory`` is ``""`` or ends in ``/``; ``pattern`` is relative to it."""
     first, slash, rest = pattern.partition("/")
     if "**" in first:
         matches = matcher(pattern)
-        for file in _walk(folder, (_identity(folder or "."),)):
-            if matches(file.path[len(folder) :]):
+        for file in _walk(directory, (_identity(directory or "."),)):
+            if matches(file.path[len(directory) :]):
                 yield file
     elif not slash:
         matches = matcher(first)
-        files = (_stored(folder, entry) for entry in _entries(folder) if matches(entry.name))
+        files = (_stored(directory, entry) for entry in _entries(directory) if matches(entry.name))
         yield from filter(None, files)
     elif not has_glob(first):
-        if is_folder(folder + first):
-            yield from _glob(f"{folder}{first}/", rest)
+        if is_directory(directory + first):
+            yield from _glob(f"{directory}{first}/", rest)
     else:
         matches = matcher(first)
-        for entry in _entries(folder):
-            if matches(entry.name) and _leads_to_folder(entry):
-                yield from _glob(f"{folder}{entry.name}/", rest)
+        for entry in _entries(directory):
+            if matches(entry.name) and _leads_to_directory(entry):
+                yield from _glob(f"{directory}{entry.name}/", rest)
 
 
-def _walk(folder: str, above: tuple[_Identity, ...]) -> Iterator[StoredFile]:
+def _walk(directory: str, above: tuple[_Identity, ...]) -> Iterator[StoredFile]:
     """Lists a tree; ``above``: the directories on the way here, with this one, since a link back to one is a loop."""
-    for entry in _entries(folder):
-        if not _leads_to_folder(entry):
-            file = _stored(folder, entry)
+    for entry in _entries(directory):
+        if not _leads_to_directory(entry):
+            file = _stored(directory, entry)
             if file is not None:
                 yield file
             continue
         identity = _identity(entry.path)
         if identity not in above:
-            yield from _walk(f"{folder}{entry.name}/", (*above, identity))
+            yield from _walk(f"{directory}{entry.name}/", (*above, identity))
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _entries(directory: str) -> list[os.DirEntry[str]]:
     """The entries of a directory, in an object store's order."""
-    with os.scandir(folder or ".") as entries:
+    with os.scandir(directory or ".") as entries:
         listing = list(entries)
-    return sorted(listing, key=lambda entry: entry.name + "/" if _leads_to_folder(entry) else entry.name)
+    return sorted(listing, key=lambda entry: entry.name + "/" if _leads_to_directory(entry) else entry.name)
 
 
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
@@ -127,9 +129,9 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _stored(folder: str, entry: os.DirEntry[str]) -> StoredFile | None:
+def _stored(directory: str, entry: os.DirEntry[str]) -> StoredFile | None:
     """The file; None for a directory, a pipe, and so on."""
-    path = folder + entry.name
+    path = directory + entry.name
     try:
         status = entry.stat()
     except OSError as error:
@@ -142,17 +144,17 @@ def _stored(folder: str, entry: os.DirEntry[str]) -> StoredFile | None:
     return StoredFile(path, status.st_size, str(status.st_mtime_ns))
 
 
-def _identity(folder: str) -> _Identity:
-    status = Path(folder).stat()
+def _identity(directory: str) -> _Identity:
+    status = Path(directory).stat()
     return status.st_dev, status.st_ino
 
 
-def entries(folder: str) -> Iterator[StoredFile | Folder]:
-    """The direct entries of ``folder``, which ends in ``/``; links to directories count as directories."""
-    if not is_folder(folder):
+def entries(directory: str) -> Iterator[StoredFile | Directory]:
+    """The direct entries of ``directory``, which ends in ``/``; links to directories count as directories."""
+    if not is_directory(directory):
         return
-    for entry in _entries(folder):
-        found = Folder(entry.path) if _leads_to_folder(entry) else _stored(folder, entry)
+    for entry in _entries(directory):
+        found = Directory(entry.path) if _leads_to_directory(entry) else _stored(directory, entry)
         if found is not None:
             yield found
 
@@ -189,25 +191,25 @@ def get_file(path: str, local_path: Path) -> None:
         shutil.copyfileobj(source, file, 1 << 20)
 
 
-def make_folder(folder: Path) -> None:
+def make_directory(directory: Path) -> None:
     """Creates a directory and its parents, and flushes them to disk."""
     missing = []
-    place = folder
+    place = directory
     while not os.path.lexists(place):
         missing.append(place)
         place = place.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     for made in reversed(missing):
-        sync_folder(made.parent)
+        sync_directory(made.parent)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Flushes the names in a directory to disk, so that new, renamed and linked files survive a power cut.
 
     Linux needs that in addition to the ``fsync`` of the file, see fsync(2). File systems without support are ignored.
     """
     try:
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:  # the directory is writable, but not readable
         return
     try:
@@ -216,14 +218,14 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def sync_tree(folder: Path) -> None:
+def sync_tree(directory: Path) -> None:
     """Flushes a directory with all files and directories below it to disk."""
-    for path in folder.rglob("*"):
+    for path in directory.rglob("*"):
         if path.is_file():
             _sync_file(path)
         elif path.is_dir():
-            sync_folder(path)
-    sync_folder(folder)
+            sync_directory(path)
+    sync_directory(directory)
 
 
 def _sync_file(path: Path) -> None:
@@ -251,7 +253,7 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 def _replace(temporary: Path, path: str) -> None:
     temporary.replace(path)
-    sync_folder(Path(path).parent)
+    sync_directory(Path(path).parent)
 
 
 @contextmanager
@@ -261,7 +263,7 @@ def _new_file(path: str) -> Iterator[Path]:
     Errors of the temporary file name ``path``, the file to write.
     """
     target = Path(path)
-    make_folder(target.parent)
+    make_directory(target.parent)
     temporary = target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
     try:
         yield temporary
@@ -286,10 +288,10 @@ def create_if_absent(path: str, data: bytes) -> bool:
         _write_synced(temporary, data)
         try:
             Path(path).hardlink_to(temporary)
-            sync_folder(Path(path).parent)
+            sync_directory(Path(path).parent)
         except FileExistsError:
             # The file's creator may not have synced it yet, but this process relies on it from now on.
-            sync_folder(Path(path).parent)
+            sync_directory(Path(path).parent)
             return _is_link_to(temporary, path)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
@@ -315,7 +317,7 @@ def _create_unlinked(path: str, data: bytes) -> bool:
             _sync(file.fileno())
     except FileExistsError:
         return False
-    sync_folder(Path(path).parent)
+    sync_directory(Path(path).parent)
     return True
 
 
@@ -323,11 +325,11 @@ def put_file(local_path: str, path: str) -> None:
     """Renames the file, or copies it from another file system beside ``path`` and renames it; flushes it to disk."""
     _sync_file(Path(local_path))
     _rename(local_path, path)
-    sync_folder(Path(path).parent)
+    sync_directory(Path(path).parent)
 
 
 def _rename(source: str, target: str) -> None:
-    make_folder(Path(target).parent)
+    make_directory(Path(target).parent)
     try:
         Path(source).replace(target)
     except OSError as error:
@@ -353,16 +355,16 @@ def copy(source: str, target: str) -> None:
         _replace(temporary, target)
 
 
-def move_folder(source: str, target: str) -> None:
+def move_directory(source: str, target: str) -> None:
     """Renames a directory atomically to a path that does not exist."""
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     Path(source).rename(target)
-    sync_folder(Path(target).parent)
+    sync_directory(Path(target).parent)
 
 
 def move(source: str, target: str) -> None:
-    """Renames the file; does nothing if only ``target`` exists. One ``sync_folder`` flushes many renames."""
+    """Renames the file; does nothing if only ``target`` exists. One ``sync_directory`` flushes many renames."""
     try:
         stat(source)
         _rename(source, target)
@@ -379,17 +381,17 @@ def delete(path: str) -> None:
         Path(path).unlink()
 
 
-def delete_temporary(folder: str) -> None:
+def delete_temporary(directory: str) -> None:
     """Removes the temporary files in a directory."""
-    for path in Path(folder).glob(f"{_TEMPORARY}{'[0-9a-f]' * 32}"):
+    for path in Path(directory).glob(f"{_TEMPORARY}{'[0-9a-f]' * 32}"):
         path.unlink(missing_ok=True)
 
 
 def delete_tree(path: str) -> None:
     """Removes the directory, also while others remove it."""
-    folder = Path(path)
-    if folder.resolve() == Path(folder.resolve().anchor):
+    directory = Path(path)
+    if directory.resolve() == Path(directory.resolve().anchor):
         raise ValueError(f"refusing to delete a whole file system: {path!r}")
-    while is_folder(path):
+    while is_directory(path):
         with suppress(FileNotFoundError):
-            shutil.rmtree(folder)
+            shutil.rmtree(directory)

@@ -12,7 +12,7 @@ from beamlabel.transforms.storage.listing.stored_file import StoredFile
 
 
 @dataclass(frozen=True)
-class Folder:
+class Directory:
     """A directory in the listing of its parent; in a bucket a common prefix of names.
 
     Attributes:
@@ -42,15 +42,15 @@ def split_glob(pattern: str) -> tuple[str, str]:
     return pattern[:start], pattern[start:]
 
 
-def without_folders(files: Iterable[StoredFile]) -> Iterator[StoredFile]:
+def without_directories(files: Iterable[StoredFile]) -> Iterator[StoredFile]:
     """The files without the empty objects that consoles and browsers create for directories."""
     return (file for file in files if not (file.path.endswith("/") and not file.size))
 
 
-def entries_of_page(files: Iterable[StoredFile], prefixes: Iterable[str]) -> Iterator[StoredFile | Folder]:
+def entries_of_page(files: Iterable[StoredFile], prefixes: Iterable[str]) -> Iterator[StoredFile | Directory]:
     """One page of a listing with a delimiter: its files, then its directories, whose URIs end in ``/``."""
-    yield from without_folders(files)
-    yield from (Folder(prefix[:-1]) for prefix in sorted(prefixes))
+    yield from without_directories(files)
+    yield from (Directory(prefix[:-1]) for prefix in sorted(prefixes))
 
 
 def lost(
@@ -65,15 +65,15 @@ def lost(
       absent: old paths that do not exist.
       listing: see ``match_objects``.
     """
-    folders: dict[str, dict[str, str]] = {}
+    directories: dict[str, dict[str, str]] = {}
     for source in absent:
         target = moves[source]
-        folders.setdefault(target.rpartition("/")[0], {})[target] = source
-    for wanted in folders.values():
+        directories.setdefault(target.rpartition("/")[0], {})[target] = source
+    for wanted in directories.values():
         prefix = commonprefix(sorted(wanted))  # noqa: RUF071 (by characters)
         for file in listing(prefix, "/"):
             wanted.pop(file.path, None)
-    return sorted(source for wanted in folders.values() for source in wanted.values())
+    return sorted(source for wanted in directories.values() for source in wanted.values())
 
 
 def match_objects(
@@ -92,7 +92,7 @@ def match_objects(
     matches = matcher(rest)
     # A bucket lists by prefix: everything before the first glob character.
     prefix = start + _GLOB.split(rest, maxsplit=1)[0]
-    for file in without_folders(listing(prefix, "/" if is_flat else None)):
+    for file in without_directories(listing(prefix, "/" if is_flat else None)):
         if matches(file.path[len(start) :]):
             yield file
 
@@ -133,8 +133,8 @@ def _translate(pattern: str) -> str:
     """
     numbers = itertools.count()
     done, star, run = "", "", ""
-    *folders, name = pattern.split("/")
-    for segment in (*(folder + "/" for folder in folders), name):
+    *directories, name = pattern.split("/")
+    for segment in (*(directory + "/" for directory in directories), name):
         if segment == "**/":
             done += _atomic(_SHORTEST[star] + run, numbers)
             star, run = "**/", ""

@@ -20,11 +20,11 @@ from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
 from beamlabel.transforms.storage.listing.page_tokens import PageTokens
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import (
-    Folder,
+    Directory,
     entries_of_page,
     lost,
     match_objects,
-    without_folders,
+    without_directories,
 )
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.s3_client import code_of, request, status_of
@@ -70,9 +70,9 @@ def stat(path: str) -> StoredFile:
     return StoredFile(path, found["ContentLength"], s3_client.version(found.get("ETag")))
 
 
-def below(folder: str) -> Iterator[StoredFile]:
-    """All objects whose name begins with ``folder``."""
-    return without_folders(_list(folder))
+def below(directory: str) -> Iterator[StoredFile]:
+    """All objects whose name begins with ``directory``."""
+    return without_directories(_list(directory))
 
 
 def glob(pattern: str) -> Iterator[StoredFile]:
@@ -99,9 +99,9 @@ def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
     return list_in_ranges(fetch, start + name, has_order=not bucket.endswith(_WITHOUT_ORDER))
 
 
-def entries(folder: str) -> Iterator[StoredFile | Folder]:
-    """The direct entries of ``folder``, which ends in ``/``, page by page."""
-    for files, prefixes in _pages(folder, "/"):
+def entries(directory: str) -> Iterator[StoredFile | Directory]:
+    """The direct entries of ``directory``, which ends in ``/``, page by page."""
+    for files, prefixes in _pages(directory, "/"):
         yield from entries_of_page(files, prefixes)
 
 

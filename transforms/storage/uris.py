@@ -26,7 +26,7 @@ def resolve(uri: str, base_dir: str) -> str:
 
     Args:
       uri: from the input: an absolute or relative path, a ``file://`` URI, or any other URI.
-      base_dir: base of relative paths: a local directory or a URI such as ``gs://bucket/folder``.
+      base_dir: base of relative paths: a local directory or a URI such as ``gs://bucket/directory``.
 
     ``file://`` URIs are percent-decoded; bytes that are not UTF-8 become surrogates, as in Python's file names.
     Everything after the host is the path, including ``?`` and ``#``. In paths and object names every character is

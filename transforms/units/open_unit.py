@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 
 from beamlabel.transforms.deadline import timeouts
-from beamlabel.transforms.inputs.kept_columns import folder_columns
+from beamlabel.transforms.inputs.kept_columns import directory_columns
 from beamlabel.transforms.inputs.packed_refs import without_references
 from beamlabel.transforms.inputs.seen_images import SeenImages
 from beamlabel.transforms.inputs.selection import Selection
@@ -178,10 +178,10 @@ def _refs_of_file(
     if not kept or format not in WITHOUT_COLUMNS:
         yield from refs
         return
-    of_file = folder_columns(unit.input_file.path, kept)
+    of_file = directory_columns(unit.input_file.path, kept)
     for ref in refs:
         if isinstance(ref, ImageRef):
-            values = folder_columns(ref.location, kept) if format == IMAGES else of_file
+            values = directory_columns(ref.location, kept) if format == IMAGES else of_file
             ref = dataclasses.replace(ref, passthrough=values)
         yield ref
 
@@ -246,7 +246,7 @@ class _OpenUnitDoFn(beam.DoFn):
         if not isinstance(unit, WorkUnit):
             raise TypeError(unknown_element("OpenUnit", unit, WorkUnit))
         # Both reads of a remote staging directory run at the same time.
-        asked = self._asking.submit(timeouts.read, timeouts.folder(self._staging_dir), unit.unit_id)
+        asked = self._asking.submit(timeouts.read, timeouts.directory(self._staging_dir), unit.unit_id)
         record = read_record(self._staging_dir, unit.unit_id)
         if record is None and time.time() >= self._stop_at:
             record = skip_unit(unit, self._options, self._selection)

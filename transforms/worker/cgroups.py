@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 _MOUNTED_AS = {"cpu": ("cpu", "cpu,cpuacct")}
 
 
-def group_folders(root: Path, controller: str) -> Iterator[Path]:
+def group_directories(root: Path, controller: str) -> Iterator[Path]:
     """The directories of this process's control group and its parents, of either version.
 
     A container sees its own group as the root of the mount, under any name in ``/proc/self/cgroup``.

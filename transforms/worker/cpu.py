@@ -8,7 +8,7 @@ import os
 import platform
 from pathlib import Path
 
-from beamlabel.transforms.worker.cgroups import group_folders
+from beamlabel.transforms.worker.cgroups import group_directories
 
 _CPUINFO = Path("/proc/cpuinfo")
 _share: float = math.inf
@@ -48,7 +48,7 @@ def _cgroup_quota(root: Path) -> float:
 
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, .../scheduler/sched-bwc.html)
     """
-    return min(map(_quota, group_folders(root, "cpu")), default=math.inf)
+    return min(map(_quota, group_directories(root, "cpu")), default=math.inf)
 
 
 def _quota(group: Path) -> float:

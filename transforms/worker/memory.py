@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from beamlabel.transforms.worker.cgroups import group_folders
+from beamlabel.transforms.worker.cgroups import group_directories
 
 # By version of control groups: the limit, the usage, and the name in memory.stat of the file pages that the kernel can
 # reclaim.
@@ -25,7 +25,7 @@ def available_memory(root: Path = Path("/")) -> int | None:
     Returns:
       The bytes; None if neither the system nor a control group reports them.
     """
-    found = [_of_machine(root), *map(_of_group, group_folders(root, "memory"))]
+    found = [_of_machine(root), *map(_of_group, group_directories(root, "memory"))]
     known = [size for size in found if size is not None]
     return max(0, min(known)) if known else None
 

@@ -22,7 +22,7 @@ from beamlabel.transforms.worker.tally import Tally
 SECONDS = 10.0
 """Seconds between two heartbeats of a worker."""
 
-FOLDER = "progress"
+DIRECTORY = "progress"
 
 _CLOSE_SECONDS = 1.0
 _LOGGER = get_logger(__name__)
@@ -37,7 +37,7 @@ class Heartbeat:
 
     def __init__(self, staging_dir: str) -> None:
         name = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
-        self._path = storage.join(staging_dir, FOLDER, name)
+        self._path = storage.join(staging_dir, DIRECTORY, name)
         self._due = time.monotonic() + SECONDS
         self._thread = DaemonPool(1, "heartbeat")
         self._beat: Future[None] | None = None

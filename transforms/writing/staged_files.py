@@ -163,9 +163,9 @@ def temporary_file(staging_dir: str) -> Iterator[Path]:
     parent = None
     if storage.is_local(staging_dir):
         parent = Path(storage.absolute(staging_dir))
-        storage.make_folder(staging_dir)
-    with tempfile.TemporaryDirectory(prefix="tmp-", dir=parent) as folder:
-        yield Path(folder) / "file"
+        storage.make_directory(staging_dir)
+    with tempfile.TemporaryDirectory(prefix="tmp-", dir=parent) as directory:
+        yield Path(directory) / "file"
 
 
 def stage_file(path: Path, staging_dir: str, stem: str, ending: str, kind: str, rows: int) -> FileRecord:

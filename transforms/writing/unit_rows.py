@@ -140,9 +140,9 @@ class UnitRows:
         if self._file is None:
             parent = storage.absolute(self._staging_dir) if storage.is_local(self._staging_dir) else None
             if parent is not None:
-                storage.make_folder(parent)
-            folder = tempfile.TemporaryDirectory(prefix="tmp-", dir=parent)
-            self._path = Path(self._cleanup.enter_context(folder)) / "rows"
+                storage.make_directory(parent)
+            directory = tempfile.TemporaryDirectory(prefix="tmp-", dir=parent)
+            self._path = Path(self._cleanup.enter_context(directory)) / "rows"
             self._file = pa.ipc.new_file(str(self._path), arrow_schema(self._spec))
             self._cleanup.callback(self._file.close)
         for batch in self._held:

@@ -18,7 +18,7 @@ _GIVEN_NAME = "_user_specified_name"
 _NUMBERED = re.compile(r"(.*?)_?(\d+)$", re.DOTALL)
 
 
-def make_canonical(folder: Path) -> None:
+def make_canonical(directory: Path) -> None:
     """Rewrites the SavedModel in a directory.
 
     Names functions by their order instead of the process's counter, removes ``fingerprint.pb`` and writes maps in
@@ -27,7 +27,7 @@ def make_canonical(folder: Path) -> None:
     tensorflow()
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-    path = folder / SAVED_MODEL
+    path = directory / SAVED_MODEL
     model = SavedModel.FromString(path.read_bytes())
     for meta_graph in model.meta_graphs:
         library = meta_graph.graph_def.library
@@ -45,7 +45,7 @@ def make_canonical(folder: Path) -> None:
         del library.function[:]
         library.function.extend(copies)
     path.write_bytes(model.SerializeToString(deterministic=True))
-    (folder / _FINGERPRINT).unlink(missing_ok=True)
+    (directory / _FINGERPRINT).unlink(missing_ok=True)
 
 
 def _names(functions: list[str]) -> dict[str, str]:

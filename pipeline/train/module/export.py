@@ -73,12 +73,12 @@ def export_module(
     if wrong := [name for name in beside or {} if not name.startswith("_") or "/" in name]:
         raise ValueError(f"names of files beside the module must begin with _, unlike {wrong[0]!r}")
     target = storage.absolute(os.fspath(directory)).rstrip("/")
-    with _new_folder(target) as folder:
-        trainable = write_saved_model(base, head, folder)
-        _write_assets(dataclasses.replace(description, trainable=trainable), folder / ASSETS)
-        _compare(base, head, folder)
+    with _new_directory(target) as scratch:
+        trainable = write_saved_model(base, head, scratch)
+        _write_assets(dataclasses.replace(description, trainable=trainable), scratch / ASSETS)
+        _compare(base, head, scratch)
         for name, content in (beside or {}).items():
-            (folder / name).write_bytes(content)
+            (scratch / name).write_bytes(content)
 
 
 def _check(base: ExportBase, head: Head, description: Description) -> None:
@@ -100,7 +100,7 @@ def _check(base: ExportBase, head: Head, description: Description) -> None:
 
 
 @contextmanager
-def _new_folder(target: str) -> Iterator[Path]:
+def _new_directory(target: str) -> Iterator[Path]:
     """A scratch directory that becomes ``target`` at the end, unless an error is raised."""
     local = storage.is_local(target)
     if os.path.lexists(target) if local else storage.exists(storage.join(target, SAVED_MODEL)):
@@ -120,25 +120,25 @@ def _new_folder(target: str) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _rename(folder: Path, target: str) -> None:
-    local_storage.sync_tree(folder)
+def _rename(directory: Path, target: str) -> None:
+    local_storage.sync_tree(directory)
     try:
         # Fails if a directory was created meanwhile, unless it is empty.
-        folder.rename(target)
+        directory.rename(target)
     except OSError as error:
         if os.path.lexists(target):
             raise FileExistsError(f"{target} exists: name another directory or delete it") from error
         raise
-    storage.sync_folder(str(Path(target).parent))
+    storage.sync_directory(str(Path(target).parent))
 
 
-def _upload(folder: Path, target: str) -> None:
+def _upload(directory: Path, target: str) -> None:
     """Copies a module into a bucket, ``saved_model.pb`` last; deletes the copies if it fails."""
     before = {file.path for file in storage.match(target + "/")}
     try:
-        for path in sorted(folder.glob("_*")):
+        for path in sorted(directory.glob("_*")):
             storage.write_bytes(storage.join(target, path.name), path.read_bytes())
-        mirror_module(folder, target)
+        mirror_module(directory, target)
     except BaseException:
         for file in storage.match(target + "/"):
             if file.path not in before:
@@ -152,12 +152,12 @@ def _write_assets(description: Description, assets: Path) -> None:
     (assets / DESCRIPTION).write_bytes(description.to_json().encode())
 
 
-def _compare(base: ExportBase, head: Head, folder: Path) -> None:
+def _compare(base: ExportBase, head: Head, directory: Path) -> None:
     """Raises ``ModuleError`` if the written module gives other results than base and head."""
     tf = tensorflow()
     images = to_float(probe_batch(base.height, base.width), base.input_range)
     expected = base.features(_repeated(images, base.batch)).numpy()[: len(images)]
-    loaded = tf.saved_model.load(str(folder))
+    loaded = tf.saved_model.load(str(directory))
     found = {name: one.numpy() for name, one in loaded.signatures[SERVING](images=images).items()}
     features = found[FEATURES_KEY]
     for name, before, after, largest in (

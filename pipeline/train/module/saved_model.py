@@ -25,7 +25,7 @@ from beamlabel.transforms.own_module.description import (
 from beamlabel.transforms.own_module.head import Head
 
 
-def write_saved_model(base: ExportBase, head: Head, folder: Path) -> bool:
+def write_saved_model(base: ExportBase, head: Head, directory: Path) -> bool:
     """Writes the SavedModel into a directory.
 
     Its root has the signatures of an own module (see ``description``), ``head_kernel`` and ``head_bias``, and the
@@ -82,8 +82,8 @@ def write_saved_model(base: ExportBase, head: Head, folder: Path) -> bool:
         FEATURE_VECTOR: _traced(feature_vector, images),
         HEAD: _traced(head_alone, vectors),
     }
-    tf.saved_model.save(root, str(folder), signatures=signatures)
-    make_canonical(folder)
+    tf.saved_model.save(root, str(directory), signatures=signatures)
+    make_canonical(directory)
     return any(one.trainable for one in base_variables)
 
 

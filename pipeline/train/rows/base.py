@@ -49,7 +49,7 @@ def base_of(outputs: Sequence[Output]) -> BaseOutput:
     for output in outputs:
         if schema.EMBEDDING_DIM not in output.manifest["metadata"]:
             raise UsageError(
-                f"{output.folder} has no embeddings: label again without --no_embeddings, with a module that has "
+                f"{output.directory} has no embeddings: label again without --no_embeddings, with a module that has "
                 "features"
             )
     newest = outputs[-1]
@@ -57,8 +57,8 @@ def base_of(outputs: Sequence[Output]) -> BaseOutput:
         difference = _difference(output.manifest, newest.manifest)
         if difference:
             raise UsageError(
-                f"{output.folder} and {newest.folder} have embeddings of different bases ({difference}): name outputs "
-                "of one base only"
+                f"{output.directory} and {newest.directory} have embeddings of different bases ({difference}): name "
+                "outputs of one base only"
             )
     metadata = newest.manifest["metadata"]
     return BaseOutput(

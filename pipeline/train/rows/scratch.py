@@ -78,12 +78,12 @@ def scratch(rows: int, dimension: int) -> np.ndarray:
     Raises:
       UsageError: the disk has too little space.
     """
-    folder, size = tempfile.gettempdir(), rows * dimension * 4
-    free = shutil.disk_usage(folder).free
+    directory, size = tempfile.gettempdir(), rows * dimension * 4
+    free = shutil.disk_usage(directory).free
     if free < size + _SPARE_BYTES:
         raise UsageError(
-            f"the embeddings of {rows} images need {size / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB are "
-            "free: set TMPDIR to a directory on a larger disk"
+            f"the embeddings of {rows} images need {size / 1e9:.1f} GB in {directory}, but only {free / 1e9:.1f} GB "
+            "are free: set TMPDIR to a directory on a larger disk"
         )
     if not size:
         return np.zeros((rows, dimension), np.float32)

@@ -23,9 +23,9 @@ COUNT = 40
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """The references of a job: photographs, one of them twice, and two that are missing."""
-    folder = tmp_path_factory.mktemp("images")
-    paths = photos(folder / "photos", COUNT)
-    return [str(path) for path in [*paths, paths[0], folder / "gone 1.png", folder / "gone 2.png"]]
+    directory = tmp_path_factory.mktemp("images")
+    paths = photos(directory / "photos", COUNT)
+    return [str(path) for path in [*paths, paths[0], directory / "gone 1.png", directory / "gone 2.png"]]
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,11 @@ def jobs(tmp_path_factory, images):
     """A result with class names and one without, both in several shards and with kept columns of the truth."""
     from support.tf_modules import save_colours
 
-    folder = tmp_path_factory.mktemp("jobs")
-    module = save_colours(folder / "module", len(CLASSES))
-    names = uri_list(folder / "names.txt", CLASSES)
-    uris = uri_list(folder / "in.txt", images)
-    plain = label(folder / "plain", "--input", uris, "--max_error_rate", 1, module=module)
+    directory = tmp_path_factory.mktemp("jobs")
+    module = save_colours(directory / "module", len(CLASSES))
+    names = uri_list(directory / "names.txt", CLASSES)
+    uris = uri_list(directory / "in.txt", images)
+    plain = label(directory / "plain", "--input", uris, "--max_error_rate", 1, module=module)
     assert len({row["class_ids"][0] for row in plain.rows}) > 3, "they have to differ"
     best = {row["uri"]: row["class_ids"] for row in plain.rows}
     drawn = random.Random(7)
@@ -52,11 +52,11 @@ def jobs(tmp_path_factory, images):
             "price": [1.5] * len(images),
         }
     )
-    pq.write_table(table, folder / "in.parquet")
-    arguments = ("--input", folder / "in.parquet", "--max_error_rate", 1, "--shard_rows", 16)
+    pq.write_table(table, directory / "in.parquet")
+    arguments = ("--input", directory / "in.parquet", "--max_error_rate", 1, "--shard_rows", 16)
     keep = ("--keep_columns", *table.schema.names[1:])
-    named = label(folder / "named", *arguments, *keep, "--labels", names, module=module)
-    unnamed = label(folder / "unnamed", *arguments, *keep, "--top_k", 3, module=module)
+    named = label(directory / "named", *arguments, *keep, "--labels", names, module=module)
+    unnamed = label(directory / "unnamed", *arguments, *keep, "--top_k", 3, module=module)
     assert len([file for file in named.manifest["files"] if file["kind"] == "data"]) > 2
     return {"named": named, "unnamed": unnamed}
 

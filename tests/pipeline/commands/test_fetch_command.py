@@ -88,7 +88,7 @@ def test_another_fetch_of_the_same_is_done_and_of_another_module_refused(tmp_pat
 
 
 @pytest.mark.parametrize("change", ["more", "less", "other"])
-def test_a_folder_that_is_not_quite_the_module_is_refused(tmp_path, change):
+def test_a_directory_that_is_not_quite_the_module_is_refused(tmp_path, change):
     mirror = tmp_path / "mirror"
     fetch_module(TINY, str(mirror))
     if change == "more":
@@ -148,7 +148,7 @@ def test_a_cancelled_local_fetch_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_keras_file_becomes_a_folder_of_one_file(tmp_path):
+def test_a_keras_file_becomes_a_directory_of_one_file(tmp_path):
     (tmp_path / "mine.keras").write_bytes(b"weights")
     fetch_module(str(tmp_path / "mine.keras"), str(tmp_path / "mirror"))
     assert [path.name for path in (tmp_path / "mirror").iterdir()] == ["model.keras"]
@@ -157,7 +157,7 @@ def test_a_keras_file_becomes_a_folder_of_one_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "folder", "message"),
+    ("module", "directory", "message"),
     [
         ("nowhere", "mirror", "MODULE: module nowhere"),
         (TINY, "https://example.org/tiny", "neither a local directory nor one in a bucket"),
@@ -166,16 +166,16 @@ def test_a_keras_file_becomes_a_folder_of_one_file(tmp_path):
         (TINY, "file/below", "file"),
     ],
 )
-def test_mistakes_are_usage_errors(tmp_path, module, folder, message):
+def test_mistakes_are_usage_errors(tmp_path, module, directory, message):
     (tmp_path / "file").write_text("mine")
-    done = command("fetch", module, folder, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = command("fetch", module, directory, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_within_the_module_is_refused(tmp_path):
+def test_a_directory_within_the_module_is_refused(tmp_path):
     fetch_module(TINY, str(tmp_path / "mirror"))
     with pytest.raises(UsageError, match="within the module"):
         fetch_module(str(tmp_path / "mirror"), str(tmp_path / "mirror" / "copy"))

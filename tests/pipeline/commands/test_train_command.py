@@ -32,7 +32,7 @@ def picture(kind, number):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def directory(tmp_path_factory):
     """Photographs in class directories, one of them twice."""
     photos = tmp_path_factory.mktemp("photos")
     for kind in CLASSES:
@@ -44,8 +44,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def labels(folder, tmp_path_factory) -> FinishedJob:
-    return label(tmp_path_factory.mktemp("labels") / "out", "--input", folder, "--shard_rows", 10)
+def labels(directory, tmp_path_factory) -> FinishedJob:
+    return label(tmp_path_factory.mktemp("labels") / "out", "--input", directory, "--shard_rows", 10)
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +91,10 @@ def test_the_record_and_the_report(labels, mine):
     assert all(name in page for name in CLASSES) and "http-equiv" in page
 
 
-def test_relabeling_is_labeling_anew(folder, labels, mine, tmp_path):
+def test_relabeling_is_labeling_anew(directory, labels, mine, tmp_path):
     """A nightly job that skips labeled images agrees: it has nothing left to do."""
     there = relabel(tmp_path / "relabeled", labels.output, module=mine)
-    anew = label(tmp_path / "anew", "--input", folder, module=mine)
+    anew = label(tmp_path / "anew", "--input", directory, module=mine)
     assert there.code == anew.code == 0 and not verify(str(there.output)).problems
     for one, other in zip(
         there.table.sort_by("uri").to_pylist(), anew.table.sort_by("uri").to_pylist(), strict=True
@@ -104,11 +104,11 @@ def test_relabeling_is_labeling_anew(folder, labels, mine, tmp_path):
                 np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-4)
             else:
                 assert one[name] == other[name], name
-    night = label(tmp_path / "night", "--input", folder, "--skip_labeled", there.output, module=mine)
+    night = label(tmp_path / "night", "--input", directory, "--skip_labeled", there.output, module=mine)
     assert night.manifest["rows"]["skipped"] == len(there.rows)
 
 
-def test_the_same_from_other_shards_and_from_tfrecords(folder, labels, mine, tmp_path):
+def test_the_same_from_other_shards_and_from_tfrecords(directory, labels, mine, tmp_path):
     """The order, number and format of the shards change no bit of the module."""
     listing = tmp_path / "list.txt"
     uris = sorted(labels.table.column("uri").to_pylist(), key=lambda uri: uri[::-1])
@@ -122,10 +122,10 @@ def test_the_same_from_other_shards_and_from_tfrecords(folder, labels, mine, tmp
     assert record(tmp_path / "again")["accuracy"] == record(mine)["accuracy"]
 
 
-def test_a_file_of_truth_corrections_and_an_image_of_two_nights(folder, labels, mine, tmp_path):
+def test_a_file_of_truth_corrections_and_an_image_of_two_nights(directory, labels, mine, tmp_path):
     nights = tmp_path / "nights"
     shutil.copytree(labels.output, nights / "dt=1")
-    label(nights / "dt=2", "--input", folder / "red")
+    label(nights / "dt=2", "--input", directory / "red")
     truth = tmp_path / "truth.csv"
     rows = labels.rows
     truth.write_text("file,class\n" + "".join(f"{one['uri']},{one['uri'].split('/')[-2]}\n" for one in rows))
@@ -188,14 +188,14 @@ def test_a_module_is_not_written_into_the_output_of_a_run(labels):
     assert not (labels.output / "models").exists()
 
 
-def test_embeddings_that_cannot_be_used(folder, labels, tmp_path):
-    without = label(tmp_path / "without", "--input", folder / "red", "--no_embeddings")
+def test_embeddings_that_cannot_be_used(directory, labels, tmp_path):
+    without = label(tmp_path / "without", "--input", directory / "red", "--no_embeddings")
     assert "embeddings" in refused(without.output, tmp_path / "out", "--truth", "parent")
     other = tmp_path / "both"
     shutil.copytree(labels.output, other / "a")
-    label(other / "b", "--input", folder / "red", "--crop", 0.875)
+    label(other / "b", "--input", directory / "red", "--crop", 0.875)
     assert "crop" in refused(other, tmp_path / "out", "--truth", "parent")
-    scaled = label(tmp_path / "scaled", "--input", folder, "--normalize_embeddings")
+    scaled = label(tmp_path / "scaled", "--input", directory, "--normalize_embeddings")
     assert "--normalized" in refused(scaled.output, tmp_path / "out", "--truth", "parent")
     assert train(scaled.output, tmp_path / "out", "--truth", "parent", "--normalized") == 0
     there = relabel(tmp_path / "relabeled", scaled.output, module=tmp_path / "out")

@@ -59,8 +59,8 @@ def test_inspect_prints_the_option_that_pins(tmp_path, pictures, capsys, monkeyp
     assert label(tmp_path / "out", "--input", pictures, *option).code == 0
     assert fetch([TINY, str(tmp_path / "mirror"), *option]) == 0
     option[1] = option[1].upper()
-    folder = str(tmp_path / "mirror")
-    assert inspect([folder, *option]) == 0
+    directory = str(tmp_path / "mirror")
+    assert inspect([directory, *option]) == 0
 
 
 def test_a_byte_that_changed_is_another_module(tmp_path, pictures):

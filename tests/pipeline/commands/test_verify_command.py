@@ -26,13 +26,13 @@ FORMATS = {
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     """Eight photographs with a number and a tag each, and two references to missing files."""
-    folder = tmp_path_factory.mktemp("inputs")
-    paths = [*photos(folder / "photos", 8), folder / "missing.png", folder / "gone.png"]
+    directory = tmp_path_factory.mktemp("inputs")
+    paths = [*photos(directory / "photos", 8), directory / "missing.png", directory / "gone.png"]
     table = pa.table({"uri": [str(path) for path in paths], "n": range(10), "tag": list("abcdefghij")})
-    pq.write_table(table, folder / "in.parquet")
-    names = uri_list(folder / "names.txt", [f"class {number}" for number in range(11)])
+    pq.write_table(table, directory / "in.parquet")
+    names = uri_list(directory / "names.txt", [f"class {number}" for number in range(11)])
     return (
-        "--input", folder / "in.parquet", "--keep_columns", "n", "tag", "--labels", names,
+        "--input", directory / "in.parquet", "--keep_columns", "n", "tag", "--labels", names,
         "--shard_rows", 4, "--max_error_rate", 0.5,
     )  # fmt: skip
 
@@ -40,12 +40,12 @@ def inputs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, inputs):
     """A result of each format with three shards and one shard of failures; tests copy them."""
-    folder = tmp_path_factory.mktemp("results")
+    directory = tmp_path_factory.mktemp("results")
     for name, options in FORMATS.items():
-        job = label(folder / name, *inputs, *options)
+        job = label(directory / name, *inputs, *options)
         assert job.code == 0
         assert job.manifest["rows"] == {"input": 10, "predicted": 8, "failed": 2, "skipped": 0}
-    return folder
+    return directory
 
 
 @pytest.fixture(params=FORMATS)
@@ -130,7 +130,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: shutil.copy(data_files(r)[0], r / "part-other-00000.parquet"),
         "part-other-00000.parquet: not in the manifest",
     ),
-    "a stray folder": (
+    "a stray directory": (
         lambda r: [(r / "more").mkdir(), (r / "more" / "x.txt").write_text("")],
         "more/x.txt: not in the manifest",
     ),

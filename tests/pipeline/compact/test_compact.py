@@ -31,30 +31,30 @@ def _real_time():
 class Nights:
     """A changing directory of photographs and the nights that label it."""
 
-    def __init__(self, folder: Path, *arguments) -> None:
-        self.folder, self.arguments = folder, arguments
-        self.photos = photos(folder / "photos", 30)
+    def __init__(self, directory: Path, *arguments) -> None:
+        self.directory, self.arguments = directory, arguments
+        self.photos = photos(directory / "photos", 30)
 
     def run(self, output: str, *arguments) -> FinishedJob:
         source = (
             "--input",
-            self.folder / "photos/*.png",
+            self.directory / "photos/*.png",
             "--input_format",
             "images",
             "--max_error_rate",
             "1",
         )
-        job = label(self.folder / output, *source, *self.arguments, *arguments)
+        job = label(self.directory / output, *source, *self.arguments, *arguments)
         assert job.code == 0
         return job
 
     def night(self, number: int, *arguments) -> FinishedJob:
-        skip = ("--skip_labeled", f"{self.folder}/labels/dt=*/", "--changed")
+        skip = ("--skip_labeled", f"{self.directory}/labels/dt=*/", "--changed")
         return self.run(f"labels/dt=2026-01-{number:02d}", *skip, *arguments)
 
     @property
     def labels(self) -> str:
-        return str(self.folder / "labels")
+        return str(self.directory / "labels")
 
     def changed(self) -> None:
         """Replaces one photo by another and one by a broken one, deletes three and adds five."""
@@ -62,8 +62,8 @@ class Nights:
         self.photos[2].write_bytes(self.photos[2].read_bytes()[:300])
         for path in self.photos[3:6]:
             path.unlink()
-        for number, path in enumerate(photos(self.folder / "more", 36)[31:]):
-            path.rename(self.folder / "photos" / f"new {number}.png")
+        for number, path in enumerate(photos(self.directory / "more", 36)[31:]):
+            path.rename(self.directory / "photos" / f"new {number}.png")
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +78,28 @@ def lived(tmp_path_factory, _real_time) -> Nights:
     return nights
 
 
-def table(folder) -> list[dict]:
+def table(directory) -> list[dict]:
     rows = [
-        row for path in sorted(Path(folder).glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()
+        row
+        for path in sorted(Path(directory).glob("part-*.parquet"))
+        for row in pq.read_table(path).to_pylist()
     ]
     return sorted(
         ({**row, "labeled_at": None, "source_version": None} for row in rows), key=lambda row: row["uri"]
     )
 
 
-def failures(folder) -> list[dict]:
-    files = sorted((Path(folder) / "_failures").glob("part-*.jsonl"))
+def failures(directory) -> list[dict]:
+    files = sorted((Path(directory) / "_failures").glob("part-*.jsonl"))
     return [json.loads(line) for path in files for line in path.read_text().splitlines()]
 
 
 def test_it_equals_one_run_over_what_is_there_in_the_end(lived, tmp_path):
     before = {path: path.read_bytes() for path in Path(lived.labels).rglob("*") if path.is_file()}
     manifest = compact([lived.labels], str(tmp_path / "current"), shard_rows=10)
-    assert table(tmp_path / "current") == table(lived.folder / "whole")
+    assert table(tmp_path / "current") == table(lived.directory / "whole")
     assert [(f["uri"], f["reason"]) for f in failures(tmp_path / "current")] == [
-        (f["uri"], f["reason"]) for f in failures(lived.folder / "whole")
+        (f["uri"], f["reason"]) for f in failures(lived.directory / "whole")
     ]
     told = manifest["compacted"]
     # 30 on the first night, 6 on the second. The broken one failed on the second and the third.
@@ -201,7 +203,7 @@ def test_a_kill_while_it_is_published(lived, tmp_path, monkeypatch, step):
         if step == "commit":
             patch.setattr(compaction, "publish", lambda *_: sys.exit("killed"))
         else:
-            patch.setattr("beamlabel.transforms.storage.move_folder", lambda *_: sys.exit("killed"))
+            patch.setattr("beamlabel.transforms.storage.move_directory", lambda *_: sys.exit("killed"))
         with pytest.raises(SystemExit, match="killed"):
             compact([lived.labels], output, shard_rows=50)
     manifest = compact([lived.labels], output, shard_rows=50, if_exists="resume")
@@ -231,21 +233,23 @@ def test_an_output_among_the_inputs_is_refused(lived, output):
         if output == "labels/current" and "*" in pattern:
             continue
         with pytest.raises(UsageError, match=r"among|not a result|exists"):
-            compact([pattern], str(lived.folder / output), shard_rows=50, if_exists="overwrite")
+            compact([pattern], str(lived.directory / output), shard_rows=50, if_exists="overwrite")
 
 
 def test_what_is_not_published_is_not_read(lived, tmp_path):
-    folder = tmp_path / "labels"
-    shutil.copytree(lived.labels, folder)
-    shutil.copytree(folder / "dt=2026-01-01", folder / "_beamlabel-0123456789ab" / "staging" / "x" / "result")
-    (folder / "dt=2026-01-08").mkdir()
-    shutil.copy(next((folder / "dt=2026-01-01").glob("part-*.parquet")), folder / "dt=2026-01-08")
-    (folder / "dt=2026-01-09").mkdir()
-    (folder / "dt=2026-01-09" / "_MANIFEST.json").write_text('{"somebody": "else"}')
-    manifest = compact([str(folder)], str(tmp_path / "out"), shard_rows=50)
+    directory = tmp_path / "labels"
+    shutil.copytree(lived.labels, directory)
+    shutil.copytree(
+        directory / "dt=2026-01-01", directory / "_beamlabel-0123456789ab" / "staging" / "x" / "result"
+    )
+    (directory / "dt=2026-01-08").mkdir()
+    shutil.copy(next((directory / "dt=2026-01-01").glob("part-*.parquet")), directory / "dt=2026-01-08")
+    (directory / "dt=2026-01-09").mkdir()
+    (directory / "dt=2026-01-09" / "_MANIFEST.json").write_text('{"somebody": "else"}')
+    manifest = compact([str(directory)], str(tmp_path / "out"), shard_rows=50)
     assert len(manifest["compacted"]["outputs"]) == 3
     with pytest.raises(UsageError, match="no published output"):
-        compact([str(folder / "dt=2026-01-09")], str(tmp_path / "none"), shard_rows=50)
+        compact([str(directory / "dt=2026-01-09")], str(tmp_path / "none"), shard_rows=50)
     assert not (tmp_path / "none").exists()
 
 
@@ -256,7 +260,7 @@ def test_one_compaction_at_a_time(lived, tmp_path):
 
 def test_another_module_is_no_part_of_the_table(lived, tmp_path):
     shutil.copytree(lived.labels, tmp_path / "labels")
-    kept = list((lived.folder / "photos").glob("*.png"))[:20]
+    kept = list((lived.directory / "photos").glob("*.png"))[:20]
     arguments = ("--input", *kept, "--input_format", "images", "--crop", "0.5", "--max_error_rate", "1")
     newest = label(tmp_path / "labels" / "dt=2026-01-04", *arguments)
     with pytest.raises(UsageError, match="--drop_others"):
@@ -294,8 +298,8 @@ def test_tfrecords_are_copied(tmp_path, compression):
     whole = nights.run("whole")
     compact([nights.labels], str(tmp_path / "out"), shard_rows=12)
 
-    def rows(folder):
-        found = read_examples(folder, compression)
+    def rows(directory):
+        found = read_examples(directory, compression)
         return sorted((r["uri"], r["image_id"], r["scores"], r["content_hash"]) for r in found)
 
     assert rows(tmp_path / "out") == rows(whole.output)

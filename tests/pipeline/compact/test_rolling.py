@@ -18,24 +18,24 @@ from support.nights import at_a_later_time
 class Lives:
     """A directory of photographs and the nights over it."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.photos = photos(folder / "photos", 12)
+    def __init__(self, directory):
+        self.directory = directory
+        self.photos = photos(directory / "photos", 12)
 
     def night(self, output, *arguments, skip=("labels/*/",), source=None):
-        known = [word for one in skip for word in ("--skip_labeled", self.folder / one)]
+        known = [word for one in skip for word in ("--skip_labeled", self.directory / one)]
         known += ["--changed", "--tombstones"] if skip else []
-        source = source or ("--input", f"{self.folder / 'photos'}/", "--input_format", "images")
+        source = source or ("--input", f"{self.directory / 'photos'}/", "--input_format", "images")
         with at_a_later_time():
-            job = label(self.folder / output, *source, *known, *arguments)
+            job = label(self.directory / output, *source, *known, *arguments)
         assert verify(str(job.output)).problems == ()
         return job
 
     def compacted(self, output, *inputs):
         manifest = compact(
-            [str(self.folder / one) for one in inputs], str(self.folder / output), shard_rows=5
+            [str(self.directory / one) for one in inputs], str(self.directory / output), shard_rows=5
         )
-        assert verify(str(self.folder / output)).problems == ()
+        assert verify(str(self.directory / output)).problems == ()
         return manifest
 
 
@@ -66,10 +66,10 @@ def lives(tmp_path_factory):
 def later(lives, tmp_path):
     """The lives; changes of the photos are undone after the test."""
     kept = tmp_path / "kept"
-    shutil.copytree(lives.folder / "photos", kept, copy_function=shutil.copy2)
+    shutil.copytree(lives.directory / "photos", kept, copy_function=shutil.copy2)
     yield lives
-    shutil.rmtree(lives.folder / "photos")
-    shutil.copytree(kept, lives.folder / "photos", copy_function=shutil.copy2)
+    shutil.rmtree(lives.directory / "photos")
+    shutil.copytree(kept, lives.directory / "photos", copy_function=shutil.copy2)
 
 
 ONLY = ("current/1",)
@@ -90,10 +90,10 @@ def test_a_table_of_a_table_is_as_good(lives, tmp_path, monkeypatch):
     lines = [
         [
             json.loads(line)
-            for path in folder.glob("_unchanged/*.jsonl")
+            for path in directory.glob("_unchanged/*.jsonl")
             for line in path.read_text().splitlines()
         ]
-        for folder in (lives.folder / "current/1", tmp_path / "again")
+        for directory in (lives.directory / "current/1", tmp_path / "again")
     ]
     assert lines[0] == lines[1] and len(lines[0]) == 4
     job = lives.night(tmp_path / "night", skip=(tmp_path / "again",))
@@ -112,17 +112,17 @@ def test_what_is_new_gone_mended_and_broken_is_found(later, tmp_path):
     assert job.manifest["deleted"] == 2 and job.manifest["tombstones"] == {"live": 12, "gone": 2}
     told = later.compacted(tmp_path / "table", "current/1", tmp_path / "night")
     assert (told["rows"]["predicted"], told["rows"]["failed"]) == (9, 1)
-    view = current_view([later.folder / "current/1", tmp_path / "night"])
+    view = current_view([later.directory / "current/1", tmp_path / "night"])
     shown = {uri for (uri,) in view.execute("SELECT uri FROM current_labels").fetchall()}
     assert shown == {str(path) for path in paths if path not in (paths[0], paths[2], paths[3])}
 
 
 def test_the_other_commands_take_it(lives, tmp_path):
-    current = lives.folder / "current/1"
+    current = lives.directory / "current/1"
     shutil.copytree(current, tmp_path / "copy")
     done = command("report", tmp_path / "copy")
     assert done.returncode == 0 and (tmp_path / "copy/_report.html").exists(), done.stderr
-    done = command("diff", lives.folder / "labels", current, "--json")
+    done = command("diff", lives.directory / "labels", current, "--json")
     told = json.loads(done.stdout)
     assert done.returncode == 0 and told["labels"]["same"] == 10 and told["failures"]["same_reason"] == 2
     assert told["images"] == {
@@ -163,13 +163,13 @@ def test_tables_of_several_inputs_tell_of_no_deletion(lives, tmp_path):
     assert lives.night(tmp_path / "b", source=both, skip=skip).manifest["deleted"] == 2
     mixed = lives.compacted(tmp_path / "mixed", tmp_path / "labels", "labels")
     assert mixed["options"]["input"] == []
-    folder = lives.night(tmp_path / "c", skip=(tmp_path / "mixed",))
-    assert folder.manifest["deleted"] == 0 and folder.manifest["tombstones"] == {"live": 0, "gone": 0}
+    directory = lives.night(tmp_path / "c", skip=(tmp_path / "mixed",))
+    assert directory.manifest["deleted"] == 0 and directory.manifest["tombstones"] == {"live": 0, "gone": 0}
 
 
 @pytest.mark.parametrize("damage", [b"{", b'{"run_id": "x", "plan_id": "y"}', None])
 def test_a_damaged_night_is_not_passed_over(lives, tmp_path, damage):
-    shutil.copytree(lives.folder / "labels", tmp_path / "labels")
+    shutil.copytree(lives.directory / "labels", tmp_path / "labels")
     manifest = tmp_path / "labels/2/_MANIFEST.json"
     if damage is None:
         told = json.loads(manifest.read_text())
@@ -179,5 +179,5 @@ def test_a_damaged_night_is_not_passed_over(lives, tmp_path, damage):
     with pytest.raises(UsageError, match="damaged"):
         compact([str(tmp_path / "labels")], str(tmp_path / "out"), shard_rows=5)
     assert not (tmp_path / "out").exists()
-    source = ("--input", f"{lives.folder / 'photos'}/", "--skip_labeled", tmp_path / "labels/*/")
+    source = ("--input", f"{lives.directory / 'photos'}/", "--skip_labeled", tmp_path / "labels/*/")
     assert label(tmp_path / "night", *source).code == 2

@@ -29,10 +29,10 @@ ROWS = pa.schema(
 REASONS = [reason.value for reason in Reason]
 
 
-def write(folder, at, rows, failures, tombstones):
+def write(directory, at, rows, failures, tombstones):
     """Writes an output like a run, with only the columns that decide which rows are current."""
     for name in ("", "_failures", "_deleted"):
-        (folder / name).mkdir()
+        (directory / name).mkdir()
     tables = {
         ("data", "part-0.parquet"): pa.Table.from_pylist([{**row, "labeled_at": at} for row in rows], ROWS),
         ("deleted", "_deleted/part-0.parquet"): pa.Table.from_pylist(
@@ -40,15 +40,15 @@ def write(folder, at, rows, failures, tombstones):
         ),
     }  # fmt: skip
     for (_, name), table in tables.items():
-        pq.write_table(table, folder / name)
+        pq.write_table(table, directory / name)
     lines = [json.dumps({**failure, "failed_at": iso_time(at)}) for failure in failures]
-    (folder / "_failures/part-0.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    (directory / "_failures/part-0.jsonl").write_text("".join(f"{line}\n" for line in lines))
     files = [{"kind": kind, "name": name, "rows": table.num_rows} for (kind, name), table in tables.items()]
     files.append({"kind": "failures", "name": "_failures/part-0.jsonl", "rows": len(lines)})
-    return Output(str(folder), {"labeled_at": at, "run_id": folder.name, "files": files})
+    return Output(str(directory), {"labeled_at": at, "run_id": directory.name, "files": files})
 
 
-def live(folder, seed):
+def live(directory, seed):
     """Simulates nights with random events for images; returns the outputs and the events."""
     chance = random.Random(seed)
     outputs, told = [], []
@@ -88,7 +88,7 @@ def live(folder, seed):
             event["stat"] = 0 if size is None else stat_hash(size, facts["source_version"])
             event["content"] = events.contents_of([facts["content_hash"]])
             told.append(event)
-        outputs.append(write(folder / str(night), at, rows, failures, tombstones))
+        outputs.append(write(directory / str(night), at, rows, failures, tombstones))
     return outputs, np.concatenate(told)
 
 

@@ -48,8 +48,8 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return demo_module(tmp_path_factory.mktemp("cache") / "not" / "there" / "yet")
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {p.relative_to(directory).as_posix(): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
 
 def meta_graphs(saved_model: bytes) -> dict[tuple[str, ...], saved_model_pb2.SavedModel]:
@@ -216,7 +216,7 @@ def zero_weights(module: Path) -> None:
 
 def replace_by_a_file(module: Path) -> None:
     shutil.rmtree(module)
-    module.write_text("not a folder")
+    module.write_text("not a directory")
 
 
 @pytest.mark.parametrize("damage", [cut_variables, remove_graph, cut_graph, zero_weights, replace_by_a_file])

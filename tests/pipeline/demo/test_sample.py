@@ -24,10 +24,10 @@ STEMS = ["camera", "chelsea", "china", "coffee", "flower", "grace_hopper", "moto
 GOOD = [Labeled(stem, sorted(EXPECTED_LABELS[stem])[0], 0.5) for stem in STEMS]
 
 
-def write_output(folder: Path, rows: list[Labeled]) -> Path:
+def write_output(directory: Path, rows: list[Labeled]) -> Path:
     """Writes two shards and a file that is not data beside them, like a run."""
-    folder.mkdir()
-    (folder / "_MANIFEST.json").write_text("{}")
+    directory.mkdir()
+    (directory / "_MANIFEST.json").write_text("{}")
     for number, part in enumerate((rows[::2], rows[1::2])):
         table = pa.table(
             {
@@ -36,8 +36,8 @@ def write_output(folder: Path, rows: list[Labeled]) -> Path:
                 "score": pa.array([row.score for row in part], pa.float32()),
             }
         )
-        pq.write_table(table, folder / f"part-{number}.parquet")
-    return folder
+        pq.write_table(table, directory / f"part-{number}.parquet")
+    return directory
 
 
 def test_the_eight_photographs_are_there_and_decode() -> None:

@@ -27,36 +27,36 @@ NAMES = [f"name {number}" for number in range(11)]
 class Changed:
     """Two outputs of a directory that changed between them, and the changes."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.photos = photos(folder / "photos", 40)
-        (folder / "names.txt").write_text("".join(f"{name}\n" for name in NAMES))
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.photos = photos(directory / "photos", 40)
+        (directory / "names.txt").write_text("".join(f"{name}\n" for name in NAMES))
         self.photos[0].write_bytes(b"<html>")
         self.photos[1].write_bytes(b"<html>")
         self.a = self.run("a")
-        more = photos(folder / "more", 45)
+        more = photos(directory / "more", 45)
         shutil.copy(more[0], self.photos[0])
         self.photos[1].write_bytes(more[1].read_bytes()[:300])
         self.photos[2].write_bytes(more[2].read_bytes()[:300])
         for path in self.photos[3:6]:
             path.unlink()
         for number, path in enumerate(more[40:]):
-            shutil.copy(path, folder / "photos" / f"new {number}.png")
-        (folder / "photos" / "new broken.png").write_bytes(b"<html>")
+            shutil.copy(path, directory / "photos" / f"new {number}.png")
+        (directory / "photos" / "new broken.png").write_bytes(b"<html>")
         self.b = self.run("b")
         relabeled(self.b.output, [str(path) for path in self.photos[10:14]])
 
     def run(self, output: str) -> FinishedJob:
         source = (
             "--input",
-            self.folder / "photos/*.png",
+            self.directory / "photos/*.png",
             "--input_format",
             "images",
             "--max_error_rate",
             "1",
         )
-        named = ("--labels", self.folder / "names.txt", "--shard_rows", 64, "--report")
-        job = label(self.folder / output, *source, *named)
+        named = ("--labels", self.directory / "names.txt", "--shard_rows", 64, "--report")
+        job = label(self.directory / output, *source, *named)
         assert job.code == 0
         return job
 
@@ -193,7 +193,7 @@ def test_the_page(changed, found, tmp_path):
     assert [len(rows) for rows in data["examples"].values()] == [4, 6, 3, 1, 1, 1, 0]
     # The reports of both runs hold all labeled images.
     assert all(row["thumbnail"] for row in data["examples"]["relabeled"] + data["examples"]["removed"])
-    (changed.folder / "with.html").write_text(text)
+    (changed.directory / "with.html").write_text(text)
     for side in sides:
         shutil.move(f"{side}/_report.html", f"{side}/_report.bak")
     try:
@@ -222,8 +222,15 @@ def test_nights_are_compared_by_their_newest_rows(changed, tmp_path):
 
 
 def test_tfrecords_and_parquet(changed, tmp_path):
-    source = ("--input", changed.folder / "photos/*.png", "--input_format", "images", "--max_error_rate", "1")
-    named = ("--labels", changed.folder / "names.txt", "--output_format", "tfrecord")
+    source = (
+        "--input",
+        changed.directory / "photos/*.png",
+        "--input_format",
+        "images",
+        "--max_error_rate",
+        "1",
+    )
+    named = ("--labels", changed.directory / "names.txt", "--output_format", "tfrecord")
     job = label(tmp_path / "out", *source, *named)
     found = compare(str(job.output), str(changed.b.output), examples=3)
     assert found["images"]["in_both"] == 43 and not found["images"]["added"]
@@ -232,7 +239,14 @@ def test_tfrecords_and_parquet(changed, tmp_path):
 
 
 def test_embeddings_of_another_space_are_not_compared(changed, tmp_path):
-    source = ("--input", changed.folder / "photos/*.png", "--input_format", "images", "--max_error_rate", "1")
+    source = (
+        "--input",
+        changed.directory / "photos/*.png",
+        "--input_format",
+        "images",
+        "--max_error_rate",
+        "1",
+    )
     job = label(tmp_path / "out", *source, module=TINY_FEATURES)
     found = compare(str(changed.b.output), str(job.output), examples=3)
     assert found["embedding_drift"]["comparable"] is False
@@ -242,10 +256,10 @@ def test_embeddings_of_another_space_are_not_compared(changed, tmp_path):
 
 def test_a_bucket(gcs: Bucket, changed, found):
     for name in ("a", "b"):
-        folder = changed.folder / name
-        for path in folder.rglob("*"):
+        directory = changed.directory / name
+        for path in directory.rglob("*"):
             if path.is_file():
-                gcs.put(f"{name}/{path.relative_to(folder)}", path.read_bytes())
+                gcs.put(f"{name}/{path.relative_to(directory)}", path.read_bytes())
     there = compare(gcs.uri("a"), gcs.uri("b"), examples=24)
     assert {**there, "a": 0, "b": 0, "examples": 0} == {**found, "a": 0, "b": 0, "examples": 0}
 
@@ -271,13 +285,13 @@ def test_distances_of_means():
 
 def test_an_image_with_another_content_and_the_same_label_is_listed(tmp_path):
     """A new text chunk changes the bytes but neither pixels nor label."""
-    folder = tmp_path / "photos"
-    photos(folder, 3)
-    a = label(tmp_path / "a", "--input", folder, "--labels", "none")
-    touched = folder / "photo 001.png"
+    directory = tmp_path / "photos"
+    photos(directory, 3)
+    a = label(tmp_path / "a", "--input", directory, "--labels", "none")
+    touched = directory / "photo 001.png"
     with Image.open(touched) as image:
         image.save(touched, pnginfo=_note())
-    b = label(tmp_path / "b", "--input", folder, "--labels", "none")
+    b = label(tmp_path / "b", "--input", directory, "--labels", "none")
     found = compare(str(a.output), str(b.output), examples=5, listed=tmp_path / "list.csv")
     assert (found["images"]["replaced"], found["images"]["replaced_same_label"]) == (1, 1)
     (example,) = found["examples"]["replaced"]

@@ -17,28 +17,28 @@ LIMITS = ("--max_bytes", 20_000, "--max_pixels", 10_000)
 BROKEN = ("cut.png", "empty.png", "heavy.png", "text.png", "wide.png")
 
 
-def break_photos(folder):
+def break_photos(directory):
     """Breaks one photo for each permanent reason; two of them fail only by the limits."""
-    good = photos(folder, 3)
-    (folder / "cut.png").write_bytes(good[0].read_bytes()[:-400])
-    (folder / "empty.png").write_bytes(b"")
-    shutil.copy(photos(folder.parent / "larger", 1, size=(90, 100))[0], folder / "heavy.png")
-    assert (folder / "heavy.png").stat().st_size > 20_000
-    (folder / "text.png").write_text("no image at all")
-    Image.new("RGB", (11_000, 1)).save(folder / "wide.png")
+    good = photos(directory, 3)
+    (directory / "cut.png").write_bytes(good[0].read_bytes()[:-400])
+    (directory / "empty.png").write_bytes(b"")
+    shutil.copy(photos(directory.parent / "larger", 1, size=(90, 100))[0], directory / "heavy.png")
+    assert (directory / "heavy.png").stat().st_size > 20_000
+    (directory / "text.png").write_text("no image at all")
+    Image.new("RGB", (11_000, 1)).save(directory / "wide.png")
 
 
 @pytest.fixture(scope="module")
 def week(tmp_path_factory):
     """The directory of a first night over a listing with failures for five reasons."""
-    folder = tmp_path_factory.mktemp("week")
-    break_photos(folder / "photos")
-    first = night(folder, "one", "--max_error_rate", 1)
+    directory = tmp_path_factory.mktemp("week")
+    break_photos(directory / "photos")
+    first = night(directory, "one", "--max_error_rate", 1)
     assert {failure["uri"].rpartition("/")[2] for failure in first.failures} == set(BROKEN)
     assert first.manifest["failed_by_reason"] == {
         "empty_file": 1, "not_an_image": 1, "too_many_bytes": 1, "too_many_pixels": 1, "truncated": 1,
     }  # fmt: skip
-    return folder
+    return directory
 
 
 @pytest.fixture
@@ -51,17 +51,17 @@ def later(week, tmp_path):
     shutil.copytree(kept, week / "photos", copy_function=shutil.copy2)
 
 
-def night(folder, name, *arguments, skip=None):
+def night(directory, name, *arguments, skip=None):
     limits = () if "--max_bytes" in arguments else LIMITS
     skip = (
         "--skip_labeled",
-        skip or folder / "labels",
+        skip or directory / "labels",
         *(("--changed",) if "--changed" in arguments else ()),
     )
     arguments = [argument for argument in arguments if argument != "--changed"]
-    source = ("--input", f"{folder / 'photos'}/", "--input_format", "images")
+    source = ("--input", f"{directory / 'photos'}/", "--input_format", "images")
     with at_a_later_time():
-        return label(folder / "labels" / name, *source, *limits, *skip, *arguments)
+        return label(directory / "labels" / name, *source, *limits, *skip, *arguments)
 
 
 def outcome(job):
@@ -114,10 +114,10 @@ def test_the_failures_of_a_run_are_tried_by_name(week, tmp_path):
 
 
 def test_what_is_mended_is_labeled_and_what_is_touched_is_told_once(later, tmp_path, monkeypatch):
-    folder = later / "photos"
-    shutil.copy(folder / "photo 001.png", folder / "cut.png")
-    (folder / "empty.png").write_text("still no image")
-    touched = [folder / "text.png", folder / "photo 002.png"]
+    directory = later / "photos"
+    shutil.copy(directory / "photo 001.png", directory / "cut.png")
+    (directory / "empty.png").write_text("still no image")
+    touched = [directory / "text.png", directory / "photo 002.png"]
     for path in touched:
         os.utime(path, (1e9, 1e9))
     skips = tmp_path / "nights"

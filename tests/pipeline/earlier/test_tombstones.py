@@ -15,15 +15,15 @@ from support.jobs import TINY, TINY_FEATURES, command, label, photos, uri_list
 from support.nights import at_a_later_time
 
 
-def images(folder):
-    return ("--input", f"{folder / 'photos'}/", "--input_format", "images")
+def images(directory):
+    return ("--input", f"{directory / 'photos'}/", "--input_format", "images")
 
 
-def night(folder, day, *arguments, source=None, module=TINY):
-    source = source or images(folder)
-    skip = ("--skip_labeled", folder / "labels" / "dt=*", "--tombstones", "--shard_rows", 3)
+def night(directory, day, *arguments, source=None, module=TINY):
+    source = source or images(directory)
+    skip = ("--skip_labeled", directory / "labels" / "dt=*", "--tombstones", "--shard_rows", 3)
     with at_a_later_time():
-        job = label(folder / "labels" / f"dt={day}", *source, *skip, *arguments, module=module)
+        job = label(directory / "labels" / f"dt={day}", *source, *skip, *arguments, module=module)
     assert verify(str(job.output)).problems == ()
     return job
 
@@ -37,16 +37,16 @@ def gone(job):
     return sorted(row["uri"].rpartition("/")[2] for row in rows)
 
 
-def current(folder):
+def current(directory):
     """The names in the current table, each with the night of its row."""
-    view = current_view(sorted(folder.glob("labels/dt=*")))
+    view = current_view(sorted(directory.glob("labels/dt=*")))
     return dict(
         view.execute("SELECT parse_filename(uri) AS name, dt FROM current_labels ORDER BY name").fetchall()
     )
 
 
-def listed(folder):
-    return sorted(path.name for path in (folder / "photos").iterdir())
+def listed(directory):
+    return sorted(path.name for path in (directory / "photos").iterdir())
 
 
 def test_a_week_of_deletions(tmp_path):

@@ -18,28 +18,33 @@ CLASSES = [f"kind {number}" for number in range(11)]
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
     """Photographs in class directories, labeled as Parquet and as gzipped TFRecords."""
-    folder = tmp_path_factory.mktemp("jobs")
-    names = uri_list(folder / "names.txt", CLASSES)
-    images = photos(folder / "flat", 24)
-    plain = label(folder / "plain", "--input", folder / "flat", "--labels", names)
+    directory = tmp_path_factory.mktemp("jobs")
+    names = uri_list(directory / "names.txt", CLASSES)
+    images = photos(directory / "flat", 24)
+    plain = label(directory / "plain", "--input", directory / "flat", "--labels", names)
     best = {row["uri"]: row["labels"] for row in plain.rows}
     drawn = random.Random(11)
     for path in images:
-        parent = folder / "photos" / drawn.choice([best[str(path)][0], best[str(path)][1], CLASSES[0]])
+        parent = directory / "photos" / drawn.choice([best[str(path)][0], best[str(path)][1], CLASSES[0]])
         parent.mkdir(parents=True, exist_ok=True)
         path.rename(parent / path.name)
-    (folder / "photos" / "broken.jpg").write_text("no image")
-    arguments = ("--input", folder / "photos", "--labels", names, "--max_error_rate", 1)
-    parquet = label(folder / "parquet", *arguments)
-    label(folder / "tfrecord", *arguments, "--output_format", "tfrecord", "--tfrecord_compression", "gzip")
-    return {"parquet": parquet, "rows": parquet.rows, "tfrecord": folder / "tfrecord", "folder": folder}
+    (directory / "photos" / "broken.jpg").write_text("no image")
+    arguments = ("--input", directory / "photos", "--labels", names, "--max_error_rate", 1)
+    parquet = label(directory / "parquet", *arguments)
+    label(directory / "tfrecord", *arguments, "--output_format", "tfrecord", "--tfrecord_compression", "gzip")
+    return {
+        "parquet": parquet,
+        "rows": parquet.rows,
+        "tfrecord": directory / "tfrecord",
+        "directory": directory,
+    }
 
 
 def parent(row):
     return row["uri"].split("/")[-2]
 
 
-def test_the_folder_of_each_image(jobs):
+def test_the_directory_of_each_image(jobs):
     found = evaluate(str(jobs["parquet"].output), "parent").to_json(worst=2)
     rows = jobs["rows"]
     right = sum(parent(row) == row["labels"][0] for row in rows)
@@ -141,7 +146,7 @@ def test_several_classes_an_image(jobs, tmp_path):
     assert again["evaluated"] == len(known) - len(right)
 
 
-def test_corrections_over_folders(jobs, tmp_path):
+def test_corrections_over_directories(jobs, tmp_path):
     wrong = next(row for row in jobs["rows"] if parent(row) != row["labels"][0])
     path = tmp_path / "corrections.csv"
     path.write_text(f"image_id,uri,verdict,label\n{wrong['image_id']},x,right,{wrong['labels'][0]}\n")
@@ -163,7 +168,7 @@ def test_corrections_have_names_and_no_class_ids(jobs, tmp_path):
 
 def test_corrections_of_classes_without_names(jobs, tmp_path):
     """A report calls them ``class 3``, and the class ids are numbers."""
-    images = jobs["folder"] / "photos"
+    images = jobs["directory"] / "photos"
     unnamed = label(tmp_path / "unnamed", "--input", images, "--max_error_rate", 1)
     row = unnamed.rows[0]
     path = tmp_path / "corrections.csv"

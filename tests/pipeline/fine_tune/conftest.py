@@ -23,7 +23,7 @@ def broken_tiny(tiny, tmp_path_factory):
 @pytest.fixture(scope="session")
 def labels(broken_tiny, tmp_path_factory):
     """Labels 240 images of four classes with the broken module."""
-    folder = tmp_path_factory.mktemp("patterns")
-    job = label(folder / "labels", "--input", patterns(folder / "images", 240), module=broken_tiny)
+    directory = tmp_path_factory.mktemp("patterns")
+    job = label(directory / "labels", "--input", patterns(directory / "images", 240), module=broken_tiny)
     assert job.code == 0
     return job.output

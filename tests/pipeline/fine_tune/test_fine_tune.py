@@ -14,7 +14,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.fine_tune import pixels
 from beamlabel.pipeline.fine_tune import session as sessions
 from beamlabel.pipeline.fine_tune.fine_tune import usable_rows
-from beamlabel.pipeline.fine_tune.state import Workplace, folder_of
+from beamlabel.pipeline.fine_tune.state import Workplace, directory_of
 from beamlabel.pipeline.job.prepare_module import resolve
 from beamlabel.pipeline.process.cancellation import cancellation
 from beamlabel.pipeline.train.rows.split import TEST, TRAIN
@@ -84,7 +84,7 @@ def test_it_learns_what_a_head_cannot_and_tells_of_the_broken_module(tuned):
         key=lambda one: (one[1]["validation_accuracy"], -one[1]["validation_loss"]),
     )[0]
     assert best == session._place.state.mode
-    assert not folder_of(str(output)).exists()
+    assert not directory_of(str(output)).exists()
 
 
 def test_the_module_gives_the_trained_graphs_numbers(tuned):
@@ -123,14 +123,14 @@ def test_a_killed_training_ends_as_an_unbroken_one(tuned, labels, tmp_path):
     env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     done = subprocess.run(argv, env=env, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-    folder = folder_of(str(output))
-    assert not output.exists() and folder.exists()
+    directory = directory_of(str(output))
+    assert not output.exists() and directory.exists()
     with pytest.raises(UsageError, match="resume"):
         fine_tune(labels, output, *EPOCHS)
     with pytest.raises(UsageError, match="dropout"):
         fine_tune(labels, output, *EPOCHS, "--if_exists", "resume", "--dropout", "0.1")
     # A damaged image in the cache.
-    with (folder / pixels.PIXELS).open("r+b") as file:
+    with (directory / pixels.PIXELS).open("r+b") as file:
         file.seek(5 * 32 * 32 * 3)
         file.write(bytes(1000))
     assert fine_tune(labels, output, *EPOCHS, "--if_exists", "resume") == 0

@@ -129,18 +129,18 @@ def test_training_begins_at_a_layer(network):
     assert all(block in str(caught.value) for block in blocks)
 
 
-def _keras(folder):
-    keras_classifier().save(folder.with_suffix(".keras"))
-    return folder.with_suffix(".keras"), {"input_range": (-1.0, 1.0), "features_output": "pooled"}
+def _keras(directory):
+    keras_classifier().save(directory.with_suffix(".keras"))
+    return directory.with_suffix(".keras"), {"input_range": (-1.0, 1.0), "features_output": "pooled"}
 
 
-def _tf2(folder):
-    return save_two_outputs(folder, size=8), {}
+def _tf2(directory):
+    return save_two_outputs(directory, size=8), {}
 
 
-def _own(folder):
-    base = save_two_outputs(folder.with_name("base"), size=8)
-    return save_own(folder, base, folder.with_name("cache"))[0], {}
+def _own(directory):
+    base = save_two_outputs(directory.with_name("base"), size=8)
+    return save_own(directory, base, directory.with_name("cache"))[0], {}
 
 
 @pytest.mark.parametrize("kind", [_keras, _tf2, _own])

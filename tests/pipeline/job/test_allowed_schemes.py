@@ -41,7 +41,7 @@ def test_local_references_can_be_forbidden(tmp_path):
     assert reasons == ["not_found", "not_an_image", "not_a_file", "scheme_not_allowed"]
 
 
-def test_folders_of_images_that_are_not_allowed_are_refused(tmp_path, capfd):
+def test_directories_of_images_that_are_not_allowed_are_refused(tmp_path, capfd):
     photos(tmp_path / "photos", 1)
     job = label(tmp_path / "out", "--input", f"{tmp_path}/photos/", "--allowed_schemes", "gs")
     assert job.code == 2

@@ -33,19 +33,19 @@ def pure(job: FinishedJob) -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Photographs with Unicode names, one of them broken."""
-    folder = tmp_path_factory.mktemp("photos")
-    found = {f"ä 漢/{path.name}": path.read_bytes() for path in photos(folder, 12)}
+    directory = tmp_path_factory.mktemp("photos")
+    found = {f"ä 漢/{path.name}": path.read_bytes() for path in photos(directory, 12)}
     return {**found, "ä 漢/z.jpg": next(iter(found.values()))[:200]}
 
 
 @pytest.fixture(scope="module")
 def plain(shots: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
     """The result of the job over the photographs as files."""
-    folder = tmp_path_factory.mktemp("plain")
+    directory = tmp_path_factory.mktemp("plain")
     for name, data in shots.items():
-        storage.write_bytes(f"{folder}/in/{name}", data)
-    paths = uri_list(folder / "list.txt", [f"{folder}/in/{name}" for name in shots])
-    return label(folder / "out", "--input", paths, "--max_error_rate", 1)
+        storage.write_bytes(f"{directory}/in/{name}", data)
+    paths = uri_list(directory / "list.txt", [f"{directory}/in/{name}" for name in shots])
+    return label(directory / "out", "--input", paths, "--max_error_rate", 1)
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
@@ -85,11 +85,11 @@ KEEP = ("cls=truth", "txt", "json.caption=caption", "json.size=size", "json.scor
 
 def test_shards_of_webdataset_with_columns(tmp_path: Path) -> None:
     image = encode(photo(40, 32), "JPEG")
-    folder = tmp_path / "shards"
-    folder.mkdir()
+    directory = tmp_path / "shards"
+    directory.mkdir()
     for number in range(3):
-        (folder / f"shard-{number:03d}.tar").write_bytes(shard(number * 10, number * 10 + 10, image))
-    pattern = f"{folder}/shard-{{000..002}}.tar"
+        (directory / f"shard-{number:03d}.tar").write_bytes(shard(number * 10, number * 10 + 10, image))
+    pattern = f"{directory}/shard-{{000..002}}.tar"
     job = label(tmp_path / "out", "--input", pattern, "--keep_columns", *KEEP)
     assert job.code == 0
     schema = job.table.schema
@@ -119,7 +119,7 @@ def test_shards_of_webdataset_with_columns(tmp_path: Path) -> None:
     again = label(tmp_path / "again", "--input", whole, "--keep_columns", *KEEP)
     assert pure(again) == pure(job)
     records = ("--output_format", "tfrecord", "--keep_columns", "cls", "json.caption=caption")
-    assert label(tmp_path / "records", "--input", folder, *records).code == 0
+    assert label(tmp_path / "records", "--input", directory, *records).code == 0
 
 
 def test_values_decide_the_type_over_all_archives(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ ELEMENTS = "beam:metric:element_count:v1"
 
 @pytest.fixture(scope="module")
 def uris(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("blocks")
-    some = photos(folder / "photos", 20)
-    missing = [folder / f"missing {number}.png" for number in range(20)]
-    return uri_list(folder / "list.txt", [*some, *missing] * (IMAGES // 40))
+    directory = tmp_path_factory.mktemp("blocks")
+    some = photos(directory / "photos", 20)
+    missing = [directory / f"missing {number}.png" for number in range(20)]
+    return uri_list(directory / "list.txt", [*some, *missing] * (IMAGES // 40))
 
 
 def test_few_elements_an_image_go_through_python(uris: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class Killed(BaseException):
 
 def test_publish_killed_after_each_of_its_steps_and_run_again_gives_the_same_output(tmp_path, monkeypatch):
     """Every storage call that changes a file is a step; the publisher dies right after each."""
-    changing = ("write_bytes", "create_if_absent", "move", "move_folder", "delete", "delete_tree")
+    changing = ("write_bytes", "create_if_absent", "move", "move_directory", "delete", "delete_tree")
     real = {name: getattr(storage, name) for name in changing}
     # A call for many files counts as many steps.
     monkeypatch.setattr(storage, "move_all", lambda moves: [storage.move(*pair) for pair in moves.items()])

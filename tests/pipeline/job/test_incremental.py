@@ -198,12 +198,14 @@ def night(bucket, date, module, *arguments):
         "--skip_labeled", f"{bucket}/labels/dt=*/", "--changed", "--shard_rows", 3, *arguments, module=module,
     )  # fmt: skip
     assert job.code == 0
-    folder = f"{bucket}/labels/dt={date}"
-    manifest = json.loads(storage.read_bytes(f"{folder}/{layout.MANIFEST}"))
+    directory = f"{bucket}/labels/dt={date}"
+    manifest = json.loads(storage.read_bytes(f"{directory}/{layout.MANIFEST}"))
     rows = []
     for file in manifest["files"]:
         if file["kind"] == "data":
-            rows += pq.read_table(pa.BufferReader(storage.read_bytes(f"{folder}/{file['name']}"))).to_pylist()
+            rows += pq.read_table(
+                pa.BufferReader(storage.read_bytes(f"{directory}/{file['name']}"))
+            ).to_pylist()
     return manifest, rows
 
 
@@ -270,7 +272,7 @@ def test_one_reason_only(tmp_path, failed):
     assert rows_of(job)["input"] == 0
 
 
-def test_the_inputs_are_found_from_another_folder(tmp_path, paths, monkeypatch):
+def test_the_inputs_are_found_from_another_directory(tmp_path, paths, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths[3].write_bytes(b"no image")
     uri_list(tmp_path / "list.txt", [f"photos/{path.name}" for path in paths])

@@ -16,20 +16,25 @@ def module(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uris(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    paths = photos(folder, COUNT)
+    directory = tmp_path_factory.mktemp("images")
+    paths = photos(directory, COUNT)
     for number in (3, 8):
         paths[number].write_bytes(HANGING_PHOTO)
-    return uri_list(folder / "list.txt", paths)
+    return uri_list(directory / "list.txt", paths)
 
 
 @pytest.fixture(scope="module")
 def expected(module, uris, tmp_path_factory):
     """The rows of the images for which the module does not hang."""
     good = [line for number, line in enumerate(uris.read_text().splitlines()) if number not in (3, 8)]
-    folder = tmp_path_factory.mktemp("expected")
+    directory = tmp_path_factory.mktemp("expected")
     job = label(
-        folder / "labels", "--input", uri_list(folder / "good.txt", good), "--scores", "none", module=module
+        directory / "labels",
+        "--input",
+        uri_list(directory / "good.txt", good),
+        "--scores",
+        "none",
+        module=module,
     )
     assert job.code == 0
     return {row["uri"]: row["scores"] for row in job.rows}

@@ -95,7 +95,7 @@ def test_a_relative_reference_is_relative_to_base_dir(tmp_path):
     assert [row["uri"] for row in job.rows] == ["photo 000.png", "photo 001.png"]
 
 
-def test_relative_options_mean_the_launch_folder(tmp_path, monkeypatch):
+def test_relative_options_mean_the_launch_directory(tmp_path, monkeypatch):
     photos(tmp_path / "photos", 2)
     uri_list(tmp_path / "list.txt", ["photos/photo 000.png", "photos/photo 001.png"])
     monkeypatch.chdir(tmp_path)
@@ -111,17 +111,17 @@ def test_images_named_directly(tmp_path):
     assert sorted(row["ref_id"] for row in job.rows) == sorted(f"{path}#0" for path in paths)
 
 
-def test_parquet_in_nested_folders_with_kept_columns(tmp_path):
+def test_parquet_in_nested_directories_with_kept_columns(tmp_path):
     paths = photos(tmp_path / "photos", 6)
     for half in range(2):
-        folder = tmp_path / "in" / f"day={half}"
-        folder.mkdir(parents=True)
+        directory = tmp_path / "in" / f"day={half}"
+        directory.mkdir(parents=True)
         uris = [str(path) for path in paths[3 * half : 3 * half + 3]]
         kept = {
             "id": pa.array([1, None, 3], pa.int16()),
             "when": pa.array([1000, 2000, 3000], pa.timestamp("ns", "UTC")),
         }
-        pq.write_table(pa.table({"uri": uris, **kept}), folder / "part.parquet", row_group_size=1)
+        pq.write_table(pa.table({"uri": uris, **kept}), directory / "part.parquet", row_group_size=1)
     job = label(tmp_path / "out", "--input", f"{tmp_path}/in/", "--keep_columns", "id", "when")
     table = job.table
     assert table.schema.names[:4] == ["uri", "ref_id", "id", "when"]
@@ -217,7 +217,7 @@ def test_normalized_embeddings_have_length_one(tmp_path, listed):
     np.testing.assert_allclose(lengths, 1, rtol=1e-5)
 
 
-def test_pandas_duckdb_and_pyarrow_read_the_folder_as_one_table(tmp_path, listed):
+def test_pandas_duckdb_and_pyarrow_read_the_directory_as_one_table(tmp_path, listed):
     paths, uris = listed
     paths[0].unlink()
     job = label(tmp_path / "out", "--input", uris, "--shard_rows", 3, "--max_error_rate", 1)
@@ -291,10 +291,10 @@ def test_overwriting_what_is_not_ours_is_refused(tmp_path, listed):
     assert (tmp_path / "out" / "thesis.doc").read_text() == "years of work"
 
 
-def test_the_same_module_as_folder_and_tarball_has_one_fingerprint(tmp_path, listed):
-    folder = tmp_path / "module"
-    shutil.unpack_archive(TINY, folder)
-    a = label(tmp_path / "a", "--input", listed[1], module=folder)
+def test_the_same_module_as_directory_and_tarball_has_one_fingerprint(tmp_path, listed):
+    directory = tmp_path / "module"
+    shutil.unpack_archive(TINY, directory)
+    a = label(tmp_path / "a", "--input", listed[1], module=directory)
     b = label(tmp_path / "b", "--input", listed[1])
     assert {row["module_fingerprint"] for row in a.rows} == {row["module_fingerprint"] for row in b.rows}
 

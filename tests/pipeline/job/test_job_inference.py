@@ -20,10 +20,10 @@ def strict_module(tmp_path_factory):
                 logits = tf.identity(means)
             return {"logits": tf.where(logits > 0.999, np.nan, logits)}
 
-    folder = tmp_path_factory.mktemp("strict")
+    directory = tmp_path_factory.mktemp("strict")
     model = Strict()
-    tf.saved_model.save(model, str(folder), signatures={"serving_default": model.__call__})
-    return folder
+    tf.saved_model.save(model, str(directory), signatures={"serving_default": model.__call__})
+    return directory
 
 
 def test_only_the_image_at_fault_fails(tmp_path, strict_module):

@@ -23,11 +23,11 @@ def images(tmp_path: Path) -> list[str]:
 
 
 def files(tmp_path: Path, images: list[str], *columns: pa.Array | None) -> str:
-    folder = tmp_path / "in"
-    folder.mkdir()
+    directory = tmp_path / "in"
+    directory.mkdir()
     for number, column in enumerate(columns):
-        pq.write_table(pa.table({"uri": images[: len(column)], "x": column}), folder / f"{number}.parquet")
-    return f"{folder}/"
+        pq.write_table(pa.table({"uri": images[: len(column)], "x": column}), directory / f"{number}.parquet")
+    return f"{directory}/"
 
 
 def named(value: Any) -> str:
@@ -148,12 +148,12 @@ def test_classes_by_name_and_by_number_are_evaluated(tmp_path, images):
 
 
 def test_each_file_has_its_own_names(tmp_path, images):
-    folder = tmp_path / "in"
-    folder.mkdir()
+    directory = tmp_path / "in"
+    directory.mkdir()
     turned = {"names": ["dog", "cat"], "_type": "ClassLabel"}
     for number, feature in enumerate((CLASSES, turned)):
-        hugging_face(folder / f"{number}.parquet", images[:1], {"y": feature}, {"y": pa.array([0])})
-    job = label(tmp_path / "out", "--input", f"{folder}/", "--keep_columns", "y")
+        hugging_face(directory / f"{number}.parquet", images[:1], {"y": feature}, {"y": pa.array([0])})
+    job = label(tmp_path / "out", "--input", f"{directory}/", "--keep_columns", "y")
     assert job.table["y"].to_pylist() == ["cat", "dog"]
 
 
@@ -199,8 +199,8 @@ def test_odd_names_of_columns(tmp_path, images, name):
     source = write(
         tmp_path / "in.parquet", images, {name: [1, 2, 3], "a": [{"b": 1, "c": 2}] * 3, "b": [7, 8, 9]}
     )
-    for folder, kept in ((tmp_path / "same", name), (tmp_path / "renamed", f"{name}=other")):
-        job = label(folder, "--input", source, "--keep_columns", kept, "a")
+    for directory, kept in ((tmp_path / "same", name), (tmp_path / "renamed", f"{name}=other")):
+        job = label(directory, "--input", source, "--keep_columns", kept, "a")
         assert job.code == 0
         assert job.table["other" if kept.endswith("=other") else name].to_pylist() == [1, 2, 3]
         assert job.table["a"].to_pylist() == [{"b": 1, "c": 2}] * 3

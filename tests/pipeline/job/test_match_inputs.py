@@ -16,20 +16,20 @@ from support.jobs import command, label, photos, uri_list
 @pytest.fixture
 def album(tmp_path):
     """A directory with four photographs and the extra files of cameras, systems and photo programs."""
-    folder = tmp_path / "photos"
-    photos(folder, 3)
-    (folder / "photo 001.png").rename(folder / "IMG_0001.PNG")
-    photos(folder / "été #1", 1)
-    (folder / "été #1" / "photo 000.png").rename(folder / "été #1" / "0f3a9c")
+    directory = tmp_path / "photos"
+    photos(directory, 3)
+    (directory / "photo 001.png").rename(directory / "IMG_0001.PNG")
+    photos(directory / "été #1", 1)
+    (directory / "été #1" / "photo 000.png").rename(directory / "été #1" / "0f3a9c")
     for name, content in {
         ".DS_Store": b"\0\0\0\1Bud1", "Thumbs.db": b"\xd0\xcf\x11\xe0", "IMG_0001.PNG.xmp": b"<x/>",
         "README.md": b"# photos", "meta.json": b"{}", "metadata.csv": b"file_name\nIMG_0001.PNG\n",
         "IMG_0001.mov": b"\0\0\0\x14ftypqt", "notes": b"words",
     }.items():  # fmt: skip
-        (folder / name).write_bytes(content)
-    (folder / "@eaDir").mkdir()
-    (folder / "@eaDir" / "thumb.jpg").write_bytes((folder / "IMG_0001.PNG").read_bytes())
-    return folder
+        (directory / name).write_bytes(content)
+    (directory / "@eaDir").mkdir()
+    (directory / "@eaDir" / "thumb.jpg").write_bytes((directory / "IMG_0001.PNG").read_bytes())
+    return directory
 
 
 LEFT_OUT = {"hidden": 3, "not_an_image": 6}
@@ -41,7 +41,7 @@ def matched(*patterns, output="/nowhere/out", **options):
 
 
 @pytest.mark.parametrize("written", ["{}", "{}/", "{}/**", "file://{}", "gs"])
-def test_a_folder_of_photographs_just_works(tmp_path, album, written, gcs):
+def test_a_directory_of_photographs_just_works(tmp_path, album, written, gcs):
     if written == "gs":
         for path in album.rglob("*"):
             if path.is_file():
@@ -56,10 +56,10 @@ def test_a_folder_of_photographs_just_works(tmp_path, album, written, gcs):
 
 
 def test_the_rows_are_those_of_the_same_images_by_list(tmp_path, album):
-    by_folder = label(tmp_path / "a", "--input", album).table.drop_columns(["ref_id", "labeled_at"])
-    uris = by_folder.column("uri").to_pylist()
+    by_directory = label(tmp_path / "a", "--input", album).table.drop_columns(["ref_id", "labeled_at"])
+    uris = by_directory.column("uri").to_pylist()
     by_list = label(tmp_path / "b", "--input", uri_list(tmp_path / "l.txt", uris)).table
-    assert by_list.drop_columns(["ref_id", "labeled_at"]).equals(by_folder)
+    assert by_list.drop_columns(["ref_id", "labeled_at"]).equals(by_directory)
 
 
 def test_paths_of_a_shell_are_one_listing(tmp_path, album):
@@ -109,14 +109,14 @@ def test_include_and_exclude_choose_among_lists(tmp_path, album):
         matched(lists, include=("*.parquet",))
 
 
-def test_a_list_beside_a_photograph_of_another_folder_is_a_list(tmp_path, album):
+def test_a_list_beside_a_photograph_of_another_directory_is_a_list(tmp_path, album):
     other = uri_list(tmp_path / "list.txt", [album / "photo 000.png"])
     found, left_out = matched(album / "IMG_0001.PNG", other, album / "README.md")
     assert found == [(str(album / "IMG_0001.PNG"), "images"), (str(other), "text")]
     assert left_out == {"not_an_image": 1}
 
 
-def test_a_list_beside_a_photograph_of_its_folder_is_not_dropped(album):
+def test_a_list_beside_a_photograph_of_its_directory_is_not_dropped(album):
     listed = uri_list(album / "list.txt", [album / "photo 000.png"])
     with pytest.raises(UsageError, match="may be a list"):
         matched(listed, album / "photo 000.png")
@@ -127,7 +127,7 @@ def test_a_list_beside_a_photograph_of_its_folder_is_not_dropped(album):
     assert {kind for _, kind in found} == {"images"} and left_out == {"hidden": 1, "not_an_image": 7}
 
 
-def test_a_folder_that_could_mean_two_things_is_refused(tmp_path, album):
+def test_a_directory_that_could_mean_two_things_is_refused(tmp_path, album):
     pq.write_table(pa.table({"uri": ["a.jpg"]}), album / "data.parquet")
     with pytest.raises(UsageError, match=r"data\.parquet.*--input_format"):
         matched(album)
@@ -138,7 +138,7 @@ def test_a_folder_that_could_mean_two_things_is_refused(tmp_path, album):
     assert matched(album, input_format="images")[0] == [(f"{album}", "images")]
 
 
-def test_a_folder_without_an_image_says_what_was_left_out(tmp_path):
+def test_a_directory_without_an_image_says_what_was_left_out(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.json").write_text("{}")
     with pytest.raises(UsageError, match="1 not_an_image"):
@@ -168,7 +168,7 @@ def test_a_file_of_no_format_is_refused(tmp_path, name):
         matched(tmp_path / "in")
 
 
-def test_a_bucket_is_a_folder(album, gcs):
+def test_a_bucket_is_a_directory(album, gcs):
     for path in album.glob("*.png"):
         gcs.put(path.name, path.read_bytes())
     for bucket in (gcs.url, f"{gcs.url}/"):
@@ -178,31 +178,31 @@ def test_a_bucket_is_a_folder(album, gcs):
 
 
 def test_a_dataset_with_its_card_is_the_dataset(tmp_path):
-    folder = tmp_path / "hf"
-    (folder / "data").mkdir(parents=True)
-    pq.write_table(pa.table({"uri": ["a.jpg"]}), folder / "data" / "train.parquet")
+    directory = tmp_path / "hf"
+    (directory / "data").mkdir(parents=True)
+    pq.write_table(pa.table({"uri": ["a.jpg"]}), directory / "data" / "train.parquet")
     for name, content in {
         "README.md": "---\nlicense: mit\n---\n| train | 10 |\n", "LICENSE": "MIT\n", "LICENSE.txt": "MIT\n",
         "dataset_infos.json": '{"default": null}\n', "load.py": "import datasets\n", "notes": "words\n",
     }.items():  # fmt: skip
-        (folder / name).write_text(content)
-    files, left_out = matched(folder)
-    assert files == [(str(folder / "data" / "train.parquet"), "parquet")]
+        (directory / name).write_text(content)
+    files, left_out = matched(directory)
+    assert files == [(str(directory / "data" / "train.parquet"), "parquet")]
     assert left_out == {"document": 6}
-    uri_list(folder / "more.txt", ["b.jpg"])
-    assert [kind for _, kind in matched(folder)[0]] == ["parquet", "text"]
+    uri_list(directory / "more.txt", ["b.jpg"])
+    assert [kind for _, kind in matched(directory)[0]] == ["parquet", "text"]
 
 
-def test_a_folder_of_lists_is_its_lists(tmp_path):
-    folder = tmp_path / "lists"
-    folder.mkdir()
+def test_a_directory_of_lists_is_its_lists(tmp_path):
+    directory = tmp_path / "lists"
+    directory.mkdir()
     for name in ("part-00000", "part-00001", "old.lst", "README.md", "SHA256SUMS.sha256"):
-        uri_list(folder / name, ["a.jpg", "b.jpg"])
-    files, left_out = matched(folder)
+        uri_list(directory / name, ["a.jpg", "b.jpg"])
+    files, left_out = matched(directory)
     assert [path.rpartition("/")[2] for path, _ in files] == ["old.lst", "part-00000", "part-00001"]
     assert left_out == {"document": 2}
     # A file that is named explicitly is always included.
-    assert matched(folder / "README.md")[0] == [(str(folder / "README.md"), "text")]
+    assert matched(directory / "README.md")[0] == [(str(directory / "README.md"), "text")]
 
 
 @pytest.mark.parametrize(

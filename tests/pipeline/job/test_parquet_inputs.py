@@ -11,7 +11,7 @@ from support.jobs import label, photos, uri_list
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 CLASSES = {"_type": "ClassLabel", "names": ["cat", "ünï"]}
-FOLDERS = "dt=2026-01-31/country=__HIVE_DEFAULT_PARTITION__/at=10%3A00"
+DIRECTORIES = "dt=2026-01-31/country=__HIVE_DEFAULT_PARTITION__/at=10%3A00"
 PATHS = ("dt", "country", "at")
 
 
@@ -23,9 +23,9 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain(images, tmp_path_factory):
     """The rows of a plain list, which also exists in Hive directories."""
-    folder = tmp_path_factory.mktemp("plain") / FOLDERS
-    folder.mkdir(parents=True)
-    source = uri_list(folder / "list.txt", images)
+    directory = tmp_path_factory.mktemp("plain") / DIRECTORIES
+    directory.mkdir(parents=True)
+    source = uri_list(directory / "list.txt", images)
     job = label(tmp_path_factory.mktemp("out") / "plain", "--input", source, "--keep_columns", *PATHS)
     assert job.code == 0
     assert {tuple(row[name] for name in PATHS) for row in job.rows} == {("2026-01-31", None, "10:00")}
@@ -62,14 +62,14 @@ def hugging_face(images):
 
 
 @pytest.mark.parametrize("place", ["local", "gs"])
-def test_hugging_face_without_options_in_hive_folders(place, request, images, plain, tmp_path):
+def test_hugging_face_without_options_in_hive_directories(place, request, images, plain, tmp_path):
     if place == "gs":
         bucket = request.getfixturevalue("gcs")
-        bucket.put(f"in/{FOLDERS}/train.parquet", hugging_face(images))
+        bucket.put(f"in/{DIRECTORIES}/train.parquet", hugging_face(images))
         source = f"{bucket.url}/in/"
     else:
-        (tmp_path / FOLDERS).mkdir(parents=True)
-        (tmp_path / FOLDERS / "train.parquet").write_bytes(hugging_face(images))
+        (tmp_path / DIRECTORIES).mkdir(parents=True)
+        (tmp_path / DIRECTORIES / "train.parquet").write_bytes(hugging_face(images))
         source = f"{tmp_path}/dt=*/**/*.parquet"
     job = label(
         tmp_path / "out",
@@ -107,15 +107,15 @@ def test_lists_of_images_give_a_row_each(images, plain, tmp_path):
     assert again.manifest["rows"]["input"] == 1
 
 
-def test_listed_images_have_the_columns_of_their_folders(images, plain, tmp_path):
-    folder = images[0].parent.parent
-    job = label(tmp_path / "out", "--input", f"{folder}/", "--keep_columns", "label=truth")
+def test_listed_images_have_the_columns_of_their_directories(images, plain, tmp_path):
+    directory = images[0].parent.parent
+    job = label(tmp_path / "out", "--input", f"{directory}/", "--keep_columns", "label=truth")
     assert job.code == 0
     same(job.rows, plain)
     assert {row["truth"] for row in job.rows} == {"cat 漢"}
 
 
-def test_columns_that_are_in_no_folder_are_a_usage_error(images, tmp_path, capsys):
+def test_columns_that_are_in_no_directory_are_a_usage_error(images, tmp_path, capsys):
     for source, option in (
         (images[0].parent, "colour"),
         (uri_list(tmp_path / "list.txt", images), "dt"),

@@ -19,7 +19,7 @@ import pytest
 import beamlabel.pipeline.job.progress
 import beamlabel.pipeline.job.totals
 import beamlabel.transforms.writing.heartbeat
-from beamlabel.pipeline.job.progress import StagingFolder, line
+from beamlabel.pipeline.job.progress import StagingDirectory, line
 from beamlabel.pipeline.job.totals import references
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.records import InputFile
@@ -51,13 +51,13 @@ def test_elsewhere_records_and_heartbeats_tell(tmp_path, uris, monkeypatch, gcs,
     """The test reads the progress after each unit of a job that writes a heartbeat at each element."""
     monkeypatch.setattr(beamlabel.transforms.writing.heartbeat.Heartbeat, "is_due", lambda self: True)
     monkeypatch.setattr("beamlabel.pipeline.runners.choose.Runner.works_in_this_process", False)
-    seen, folders, real = [], [], beamlabel.transforms.writing.write_unit.stage_record
+    seen, directories, real = [], [], beamlabel.transforms.writing.write_unit.stage_record
 
     def stage_record(record, staging_dir):
-        if not folders:
-            folders.append(StagingFolder(staging_dir))
+        if not directories:
+            directories.append(StagingDirectory(staging_dir))
         done = real(record, staging_dir)
-        seen.append(folders[0].look())
+        seen.append(directories[0].look())
         return done
 
     monkeypatch.setattr(beamlabel.transforms.writing.write_unit, "stage_record", stage_record)
@@ -74,13 +74,13 @@ def test_elsewhere_records_and_heartbeats_tell(tmp_path, uris, monkeypatch, gcs,
 
 
 def test_a_heartbeat_of_a_unit_that_is_done_or_that_was_begun_twice(tmp_path):
-    folder = StagingFolder(str(tmp_path))
+    directory = StagingDirectory(str(tmp_path))
     (tmp_path / "progress").mkdir()
     (tmp_path / "progress" / "a.json").write_text('{"u1": [5, 1, 0], "u2": [7, 0, 0]}')
     (tmp_path / "progress" / "b.json").write_text('{"u2": [9, 0, 0]}')
     (tmp_path / "progress" / "broken.json").write_text('{"u3": 5')
-    assert folder.look() == Tally(14, 1, 0)
-    assert StagingFolder(str(tmp_path / "nothing yet")).look() == Tally()
+    assert directory.look() == Tally(14, 1, 0)
+    assert StagingDirectory(str(tmp_path / "nothing yet")).look() == Tally()
 
 
 # --- totals ---
@@ -192,11 +192,11 @@ def test_a_storage_that_hangs_does_not_hold_up_the_end_of_a_run(
         raise OSError("at last")
 
     if what == "look":
-        monkeypatch.setattr(StagingFolder, "look", hang)
+        monkeypatch.setattr(StagingDirectory, "look", hang)
     else:
         monkeypatch.setattr(beamlabel.pipeline.job.totals, "references", hang)
     monkeypatch.setattr(beamlabel.pipeline.job.progress, "LINE_SECONDS", 0.01)
-    for source in (beamlabel.pipeline.job.progress.Source, StagingFolder):
+    for source in (beamlabel.pipeline.job.progress.Source, StagingDirectory):
         monkeypatch.setattr(source, "seconds", 0.01)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
     monkeypatch.setattr("beamlabel.pipeline.runners.choose.Runner.works_in_this_process", False)

@@ -27,18 +27,20 @@ from support.own_modules import NAMES, save_own
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory):
     """Two own modules on one base with different classes."""
-    folder = tmp_path_factory.mktemp("models")
+    directory = tmp_path_factory.mktemp("models")
     names = {"one": NAMES, "two": (*NAMES, "green")}
-    return {name: save_own(folder / name, TINY, folder / "cache", names=names[name])[0] for name in names}
+    return {
+        name: save_own(directory / name, TINY, directory / "cache", names=names[name])[0] for name in names
+    }
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
     """Photos, and the night that labeled them by the base; tests must not change them."""
-    folder = tmp_path_factory.mktemp("first")
-    paths = photos(folder / "photos", 8)
+    directory = tmp_path_factory.mktemp("first")
+    paths = photos(directory / "photos", 8)
     with at_a_later_time():
-        job = label(folder / "base", "--input", uri_list(folder / "list.txt", paths), "--shard_rows", 5)
+        job = label(directory / "base", "--input", uri_list(directory / "list.txt", paths), "--shard_rows", 5)
     assert job.code == 0
     return job, paths
 

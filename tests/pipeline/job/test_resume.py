@@ -38,20 +38,20 @@ def expected(tmp_path, uris):
 
 
 def test_a_finished_listing_that_has_grown_is_gone_on_with(tmp_path, opened):
-    folder, output = tmp_path / "photos", tmp_path / "out"
-    paths = photos(folder, IMAGES)
+    directory, output = tmp_path / "photos", tmp_path / "out"
+    paths = photos(directory, IMAGES)
     paths[4].write_bytes(b"no image")
-    images = ("--input", f"{folder}/", "--input_format", "images", *OPTIONS, "--if_exists", "resume")
+    images = ("--input", f"{directory}/", "--input_format", "images", *OPTIONS, "--if_exists", "resume")
     first = label(output, *images)
     opened.clear()
     again = label(output, *images)
     assert not opened, "no unit is new"
     assert again.rows == first.rows and again.failures == first.failures
-    paths[0].rename(folder / "photo 999.png")
-    (folder / "photo 998.png").write_bytes(paths[1].read_bytes())
+    paths[0].rename(directory / "photo 999.png")
+    (directory / "photo 998.png").write_bytes(paths[1].read_bytes())
     done = label(output, *images)
     assert done.code == 0
-    assert sorted(row["uri"] for row in done.rows + done.failures) == sorted(map(str, folder.iterdir()))
+    assert sorted(row["uri"] for row in done.rows + done.failures) == sorted(map(str, directory.iterdir()))
     assert verify(str(output)).problems == ()
 
 
@@ -135,8 +135,8 @@ def test_a_job_that_was_submitted_is_left_alone(tmp_path, uris, cut_off, caplog,
         assert sorted(job.parent.rglob("*")) == before and not output.exists()
 
 
-def leftovers(folder):
-    return [path for path in folder.iterdir() if path.name.startswith("_beamlabel")]
+def leftovers(directory):
+    return [path for path in directory.iterdir() if path.name.startswith("_beamlabel")]
 
 
 def same_rows(job, expected):
@@ -184,17 +184,17 @@ def test_another_plan_adopts_nothing(tmp_path, uris, cut_off, opened, changed):
 
 
 def test_a_listing_that_has_changed_adopts_only_what_is_the_same(tmp_path, cut_off, opened):
-    folder, output = tmp_path / "photos", tmp_path / "out"
-    paths = photos(folder, IMAGES)
-    images = ("--input", f"{folder}/", "--input_format", "images", *OPTIONS)
+    directory, output = tmp_path / "photos", tmp_path / "out"
+    paths = photos(directory, IMAGES)
+    images = ("--input", f"{directory}/", "--input_format", "images", *OPTIONS)
     cut_off(output, *images)
     # A staged unit will hold other images: its second image moves before its first.
     first, _ = sorted(tmp_path.glob("_beamlabel*/staging/*/units/*"))
     place = json.loads(first.read_text())["ranges"][0]["start"]
-    paths[place + 1].rename(folder / paths[place].name.replace(".png", " - new.png"))
+    paths[place + 1].rename(directory / paths[place].name.replace(".png", " - new.png"))
     opened.clear()
     done = label(output, *images, "--if_exists", "resume")
-    assert sorted(row["uri"] for row in done.rows) == sorted(map(str, folder.iterdir()))
+    assert sorted(row["uri"] for row in done.rows) == sorted(map(str, directory.iterdir()))
     assert len(opened) == 3
     assert done.manifest["rows"]["input"] == IMAGES
 
@@ -220,7 +220,7 @@ def test_resume_replaces_another_plans_result(tmp_path, uris, expected):
     assert not leftovers(output)
 
 
-def test_a_foreign_folder_is_refused(tmp_path, uris, capfd):
+def test_a_foreign_directory_is_refused(tmp_path, uris, capfd):
     output = tmp_path / "out"
     output.mkdir()
     (output / "mine.txt").touch()

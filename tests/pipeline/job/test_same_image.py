@@ -144,7 +144,7 @@ def test_a_signed_url_of_version_1_is_no_other_url(tmp_path, http_server):
 
 
 @pytest.mark.parametrize("pattern", ["labels/dt=1/", "labels/**", "labels"])
-def test_a_folder_named_like_a_staging_folder_above_the_pattern_hides_nothing(tmp_path, pattern):
+def test_a_directory_named_like_a_staging_directory_above_the_pattern_hides_nothing(tmp_path, pattern):
     above = tmp_path / "_staging_area" / "_staging"
     source = ("--input", uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 3)))
     assert label(above / "labels" / "dt=1", *source).code == 0

@@ -42,9 +42,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def content(folder: Path) -> Iterator[tuple[Path, str]]:
+def content(directory: Path) -> Iterator[tuple[Path, str]]:
     """The files of a directory as text: for Parquet also rows and metadata, for gzip the unpacked content."""
-    for path in folder.rglob("*"):
+    for path in directory.rglob("*"):
         if path.is_file():
             data = path.read_bytes()
             yield path, f"{path} {data.decode('latin-1')}"
@@ -55,10 +55,10 @@ def content(folder: Path) -> Iterator[tuple[Path, str]]:
                 yield path, gzip.decompress(data).decode("latin-1")
 
 
-def assert_no_secret(*folders: Path) -> int:
+def assert_no_secret(*directories: Path) -> int:
     count = 0
-    for folder in folders:
-        for path, text in content(folder):
+    for directory in directories:
+        for path, text in content(directory):
             assert SECRET not in text, path
             count += 1
     return count

@@ -19,16 +19,16 @@ _OF_THE_RUN = ("labeled_at", "ref_id", "n", "note")
 
 @pytest.fixture(scope="module")
 def uris(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("tables") / "ä, photos"
-    paths = [str(path) for path in photos(folder, COUNT - 2)]
+    directory = tmp_path_factory.mktemp("tables") / "ä, photos"
+    paths = [str(path) for path in photos(directory, COUNT - 2)]
     Path(paths[4]).write_bytes(b"no image")
-    return [*paths, str(folder / "missing.png"), paths[0]]
+    return [*paths, str(directory / "missing.png"), paths[0]]
 
 
 @pytest.fixture(scope="module")
 def listed(uris: list[str], tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
-    folder = tmp_path_factory.mktemp("listed")
-    job = label(folder / "out", "--input", uri_list(folder / "list.txt", uris), *OPTIONS)
+    directory = tmp_path_factory.mktemp("listed")
+    job = label(directory / "out", "--input", uri_list(directory / "list.txt", uris), *OPTIONS)
     assert job.code == 0
     return job
 

@@ -120,7 +120,7 @@ def test_a_label_of_a_dataflow_job_is_the_runners(good, words):
 
 
 def test_an_output_that_cannot_be_written_is_a_usage_error(good, tmp_path):
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no directory")
     finished = command(*flat({**good, "--output": tmp_path / "file" / "out"}))
     assert finished.returncode == 2
     assert f"--output '{tmp_path}/file/out'" in finished.stderr

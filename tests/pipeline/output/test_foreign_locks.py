@@ -29,21 +29,23 @@ def test_a_foreign_lock_is_named_and_left_alone(tmp_path, gcs, content):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("kind", ["link", "folder", "pipe", "link to our folder", "a file for our folder"])
+@pytest.mark.parametrize(
+    "kind", ["link", "directory", "pipe", "link to our directory", "a file for our directory"]
+)
 def test_something_else_in_place_of_a_local_lock(tmp_path, kind):
     own = Path(staging.beside(str(tmp_path / "out")))
     (tmp_path / "theirs").mkdir()
     theirs = tmp_path / "theirs" / layout.LOCK
     theirs.write_bytes(holder())
-    if kind == "link to our folder":
+    if kind == "link to our directory":
         own.symlink_to(tmp_path / "theirs")
-    elif kind == "a file for our folder":
+    elif kind == "a file for our directory":
         own.write_bytes(b"theirs")
     else:
         own.mkdir()
     if kind == "link":
         (own / layout.LOCK).symlink_to(theirs)
-    elif kind == "folder":
+    elif kind == "directory":
         (own / layout.LOCK).mkdir()
     elif kind == "pipe":
         os.mkfifo(own / layout.LOCK)
@@ -56,7 +58,7 @@ def test_something_else_in_place_of_a_local_lock(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["a file", "a link to nowhere"])
-def test_something_that_is_no_folder_above_the_output(tmp_path, kind):
+def test_something_that_is_no_directory_above_the_output(tmp_path, kind):
     above = tmp_path / "above"
     if kind == "a file":
         above.write_bytes(b"theirs")

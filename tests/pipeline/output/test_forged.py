@@ -23,7 +23,7 @@ from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.publish import publish
 from beamlabel.pipeline.output.verify import verify
 from beamlabel.transforms.storage.inside import OutsideError
-from support.committed import Folder, commit_run
+from support.committed import Directory, commit_run
 from support.damage import damaged
 from support.jobs import command, label, photos, uri_list
 
@@ -38,11 +38,11 @@ NAMES = [
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Folder:
-    folder = Folder(tmp_path)
-    folder.put("victim/precious.txt", b"theirs")
-    folder.put("out/mine.txt", b"mine")
-    return folder
+def place(tmp_path: Path) -> Directory:
+    directory = Directory(tmp_path)
+    directory.put("victim/precious.txt", b"theirs")
+    directory.put("out/mine.txt", b"mine")
+    return directory
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def uris(tmp_path: Path) -> Path:
     return uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 2))
 
 
-def forge(place: Folder, name: str, change: Any) -> Path:
+def forge(place: Directory, name: str, change: Any) -> Path:
     """Commits a run and changes one of its JSON files; returns its staging directory."""
     staged = Path(commit_run(place, 2))
     content = json.loads((staged / name).read_text())
@@ -58,27 +58,27 @@ def forge(place: Folder, name: str, change: Any) -> Path:
     return staged
 
 
-def assert_refused(place: Folder) -> None:
+def assert_refused(place: Directory) -> None:
     before = place.content()
     with pytest.raises(UsageError, match=r"othing was|was not used"):
         publish_committed(place.uri("out"))
     assert place.content() == before
 
 
-def test_what_is_not_forged_is_published(place: Folder) -> None:
+def test_what_is_not_forged_is_published(place: Directory) -> None:
     commit_run(place, 2)
     assert publish_committed(place.uri("out")) == 0
     assert (place.path / "out" / f"part-{RUN}-00001.parquet").read_bytes() == b"1"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_commit_that_names_other_files_is_not_published(place: Folder, name: object) -> None:
+def test_a_commit_that_names_other_files_is_not_published(place: Directory, name: object) -> None:
     forge(place, "commit.json", lambda commit: commit["records"][0]["files"][0].update(name=name))
     assert_refused(place)
 
 
 @pytest.mark.parametrize("name", ["commit.json", "job.json"])
-def test_a_value_of_another_type_is_refused_or_means_nothing(place: Folder, name: str) -> None:
+def test_a_value_of_another_type_is_refused_or_means_nothing(place: Directory, name: str) -> None:
     staged = Path(commit_run(place, 1))
     content = json.loads((staged / name).read_text())
     staging.delete_run(str(staged))
@@ -97,13 +97,13 @@ def test_a_value_of_another_type_is_refused_or_means_nothing(place: Folder, name
 
 @pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff", b"", b"7", b'"x"', b"{}", b"NaN", b"1" * 5000])
 @pytest.mark.parametrize("name", ["commit.json", "job.json", "publish.json"])
-def test_what_is_no_json_of_ours_is_refused(place: Folder, name: str, content: bytes) -> None:
+def test_what_is_no_json_of_ours_is_refused(place: Directory, name: str, content: bytes) -> None:
     (Path(commit_run(place, 1)) / name).write_bytes(content)
     assert_refused(place)
 
 
 @pytest.mark.parametrize("content", [b"2", b"", b"11"])
-def test_other_bytes_than_were_staged_are_not_published(place: Folder, content: bytes) -> None:
+def test_other_bytes_than_were_staged_are_not_published(place: Directory, content: bytes) -> None:
     staged = Path(commit_run(place, 2))
     sorted((staged / "shards").iterdir())[1].write_bytes(content)
     assert_refused(place)
@@ -160,7 +160,7 @@ def file(**changes: Any) -> Any:
         ("job.json", lambda job: job.update(manifest=[])),
     ],
 )  # fmt: skip
-def test_a_forged_commit_is_not_published(place: Folder, name: str, change: Any) -> None:
+def test_a_forged_commit_is_not_published(place: Directory, name: str, change: Any) -> None:
     forge(place, name, change)
     assert_refused(place)
 
@@ -178,13 +178,13 @@ def test_a_forged_commit_is_not_published(place: Folder, name: str, change: Any)
         [],
     ],
 )
-def test_a_forged_plan_of_moves_is_not_followed(place: Folder, decided: Any) -> None:
+def test_a_forged_plan_of_moves_is_not_followed(place: Directory, decided: Any) -> None:
     commit_run(place, 2)
     place.put("out/_beamlabel/staging/0123456789abcdef/publish.json", json.dumps(decided).encode())
     assert_refused(place)
 
 
-def test_a_lost_commit_with_forged_moves_deletes_nothing(place: Folder) -> None:
+def test_a_lost_commit_with_forged_moves_deletes_nothing(place: Directory) -> None:
     staged = Path(commit_run(place, 2))
     next((staged / "shards").iterdir()).unlink()
     place.put("out/_beamlabel/staging/0123456789abcdef/publish.json",
@@ -192,7 +192,7 @@ def test_a_lost_commit_with_forged_moves_deletes_nothing(place: Folder) -> None:
     assert_refused(place)
 
 
-def test_a_staged_file_that_is_a_link_is_not_published(place: Folder) -> None:
+def test_a_staged_file_that_is_a_link_is_not_published(place: Directory) -> None:
     staged = Path(commit_run(place, 2))
     shard = next((staged / "shards").iterdir())
     shard.unlink()
@@ -212,7 +212,7 @@ def manifest_with(output: Path, **changes: Any) -> None:
 @pytest.mark.parametrize("run_id", [None, "x/../../victim", "../victim/precious", ".*"])
 @pytest.mark.parametrize("name", [VICTIM, "/victim/precious.txt", "part-x/../../victim/precious-00000.txt"])
 def test_a_manifest_that_names_other_files_deletes_nothing(
-    place: Folder, uris: Path, run_id: Any, name: str
+    place: Directory, uris: Path, run_id: Any, name: str
 ) -> None:
     output = place.path / "out"
     (output / "mine.txt").unlink()
@@ -245,7 +245,7 @@ def _readers(output: str) -> dict[str, Callable[[], Any]]:
     }
 
 
-def test_a_value_of_another_type_in_a_manifest_breaks_no_command(place: Folder, uris: Path) -> None:
+def test_a_value_of_another_type_in_a_manifest_breaks_no_command(place: Directory, uris: Path) -> None:
     output = place.path / "out"
     (output / "mine.txt").unlink()
     uris.write_text(uris.read_text() + "/gone.jpg\n")
@@ -272,7 +272,7 @@ def test_a_value_of_another_type_in_a_manifest_breaks_no_command(place: Folder, 
 
 
 def test_a_retry_reads_nothing_of_other_schemes_than_the_command_line_allows(
-    place: Folder, uris: Path
+    place: Directory, uris: Path
 ) -> None:
     output = place.path / "out"
     (output / "mine.txt").unlink()
@@ -287,7 +287,7 @@ def test_a_retry_reads_nothing_of_other_schemes_than_the_command_line_allows(
     assert not ran["allow_http"] and not ran["allow_private_hosts"]
 
 
-def test_no_command_reads_what_a_manifest_names_elsewhere(place: Folder, uris: Path) -> None:
+def test_no_command_reads_what_a_manifest_names_elsewhere(place: Directory, uris: Path) -> None:
     output = place.path / "out"
     (output / "mine.txt").unlink()
     assert label(output, "--input", uris).code == 0
@@ -301,7 +301,7 @@ def test_no_command_reads_what_a_manifest_names_elsewhere(place: Folder, uris: P
     assert command("report", output).returncode == 2
 
 
-def test_a_link_in_an_output_is_not_followed(place: Folder, uris: Path) -> None:
+def test_a_link_in_an_output_is_not_followed(place: Directory, uris: Path) -> None:
     output = place.path / "out"
     (output / "mine.txt").unlink()
     uris.write_text(uris.read_text() + "/gone.jpg\n")
@@ -322,15 +322,15 @@ def test_a_link_in_an_output_is_not_followed(place: Folder, uris: Path) -> None:
 )
 @pytest.mark.parametrize("kind", ["link", "other"])
 def test_what_cannot_be_replaced_is_refused_before_the_work(
-    place: Folder, old_output: Path, name: str, kind: str
+    place: Directory, old_output: Path, name: str, kind: str
 ) -> None:
     victim = place.path / "victim"
-    path, is_folder = old_output / name, name in ("_failures", "_unchanged", "_deleted")
+    path, is_directory = old_output / name, name in ("_failures", "_unchanged", "_deleted")
     if path.exists():
         path.unlink()
     if kind == "link":
-        path.symlink_to(victim if is_folder else victim / "precious.txt")
-    elif is_folder:
+        path.symlink_to(victim if is_directory else victim / "precious.txt")
+    elif is_directory:
         path.write_bytes(b"theirs")
     else:
         path.mkdir()
@@ -341,7 +341,7 @@ def test_what_cannot_be_replaced_is_refused_before_the_work(
 
 
 @pytest.fixture
-def old_output(place: Folder) -> Path:
+def old_output(place: Directory) -> Path:
     """A result without rows."""
     commit_run(place, 1)
     assert publish_committed(place.uri("out")) == 0
@@ -368,11 +368,11 @@ def test_a_forged_record_is_not_gone_on_with(tmp_path: Path, uris: Path, cut_off
 
 
 def test_forged_units_of_a_published_run_are_not_gone_on_with(tmp_path: Path, uris: Path) -> None:
-    folder = tmp_path / "photos"
-    assert label(tmp_path / "out", "--input", folder).code == 0
+    directory = tmp_path / "photos"
+    assert label(tmp_path / "out", "--input", directory).code == 0
     units = tmp_path / "out" / "_beamlabel" / "units.json"
     content = json.loads(units.read_text())
     content["records"][0]["unit_id"] = "../../../../evil"
     units.write_text(json.dumps(content))
-    assert label(tmp_path / "out", "--input", folder, "--if_exists", "resume").code == 2
+    assert label(tmp_path / "out", "--input", directory, "--if_exists", "resume").code == 2
     assert not list(tmp_path.rglob("evil*"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.committed import Folder, commit_run
+from support.committed import Directory, commit_run
 from support.jobs import label, photos, uri_list
 
 
@@ -43,7 +43,7 @@ def test_publishing_says_what_it_kept(tmp_path: Path, uris: Path, cut_off: Any, 
     out.mkdir()
     assert cut_off(out, "--input", uris, "--shard_rows", 2).code == 3
     (kept,) = out.glob("_beamlabel/staging/*")
-    commit_run(Folder(tmp_path), 1)
+    commit_run(Directory(tmp_path), 1)
     caplog.clear()
     assert publish_committed(str(out)) == 0
     told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Kept ")]

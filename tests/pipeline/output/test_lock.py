@@ -47,12 +47,12 @@ def test_a_killed_holder_frees_a_local_lock_at_once(tmp_path, hold):
 
 
 def test_nothing_is_left_of_a_lock_whose_run_made_nothing(tmp_path):
-    with locked(str(tmp_path / "new" / "folder" / "out")):
-        assert (tmp_path / "new" / "folder").is_dir()
+    with locked(str(tmp_path / "new" / "directory" / "out")):
+        assert (tmp_path / "new" / "directory").is_dir()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_whose_parent_cannot_be_written_is_locked_inside(tmp_path):
+def test_a_directory_whose_parent_cannot_be_written_is_locked_inside(tmp_path):
     output = tmp_path / "mounted" / "out"
     output.mkdir(parents=True)
     (tmp_path / "mounted").chmod(0o555)
@@ -63,8 +63,8 @@ def test_a_folder_whose_parent_cannot_be_written_is_locked_inside(tmp_path):
         "print(sorted(p.name for p in Path(sys.argv[1]).iterdir()))"
     )
     output.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents[:-2]):
-        folder.chmod(0o755)
+    for directory in (tmp_path, *tmp_path.parents[:-2]):
+        directory.chmod(0o755)
     if os.getuid() != 0:
         pytest.skip("needs to become another user")
     done = subprocess.run([sys.executable, "-c", code, output], capture_output=True, text=True, check=False)

@@ -33,7 +33,7 @@ def publish_committed_code(output):
         return 2
 
 
-class Folder:
+class Directory:
     """A local output with the helpers of a bucket."""
 
     def __init__(self, path):
@@ -66,21 +66,21 @@ class Prefix:
 @pytest.fixture(params=["local", "gs"])
 def place(request, tmp_path):
     """An output."""
-    return Folder(tmp_path / "out") if request.param == "local" else Prefix(request.getfixturevalue("gcs"))
+    return Directory(tmp_path / "out") if request.param == "local" else Prefix(request.getfixturevalue("gcs"))
 
 
 FOREIGN = {
-    "a file in our folder": ("_beamlabel/notes.txt", b"mine"),
-    "a folder in our folder": ("_beamlabel/backup/old.parquet", b"mine"),
-    "a folder in staging": ("_beamlabel/staging/0123456789abcdef/old.parquet", b"mine"),
+    "a file in our directory": ("_beamlabel/notes.txt", b"mine"),
+    "a directory in our directory": ("_beamlabel/backup/old.parquet", b"mine"),
+    "a directory in staging": ("_beamlabel/staging/0123456789abcdef/old.parquet", b"mine"),
     "a file in staging": ("_beamlabel/staging/notes.txt", b"mine"),
     "another's job.json": ("_beamlabel/staging/0123456789abcdef/job.json", b'{"job": "mine"}'),
     "no job.json but a commit": ("_beamlabel/staging/0123456789abcdef/commit.json", b'{"records": []}'),
     "another's lock": ("_beamlabel/lock", b"mine"),
     "another's units.json": ("_beamlabel/units.json", b'{"records": []}'),
-    "a folder in place of units.json": ("_beamlabel/units.json/x", b"mine"),
-    "a folder in place of the lock": ("_beamlabel/lock/x", b"mine"),
-    "a folder in place of job.json": ("_beamlabel/staging/0123456789abcdef/job.json/x", b"mine"),
+    "a directory in place of units.json": ("_beamlabel/units.json/x", b"mine"),
+    "a directory in place of the lock": ("_beamlabel/lock/x", b"mine"),
+    "a directory in place of job.json": ("_beamlabel/staging/0123456789abcdef/job.json/x", b"mine"),
 }
 
 
@@ -134,7 +134,7 @@ def test_a_manifest_of_somebody_else_is_not_believed(place, uris):
     assert place.content() == before
 
 
-def test_an_output_within_our_folder_is_refused(tmp_path, uris):
+def test_an_output_within_our_directory_is_refused(tmp_path, uris):
     assert label(tmp_path / "out" / "_beamlabel" / "x", "--input", uris).code == 2
     assert label(tmp_path / "_beamlabel", "--input", uris).code == 2
     assert not list(tmp_path.glob("*/_beamlabel"))
@@ -162,7 +162,7 @@ def test_a_link_in_place_of_ours_is_not_followed(tmp_path, uris, at):
 
 
 @pytest.mark.parametrize("at", ["", "staging", "units.json"])
-def test_a_pipe_or_a_file_in_place_of_a_folder(tmp_path, uris, at):
+def test_a_pipe_or_a_file_in_place_of_a_directory(tmp_path, uris, at):
     own = tmp_path / "out" / layout.OWN
     place = own / at if at else own
     place.parent.mkdir(parents=True)
@@ -171,7 +171,7 @@ def test_a_pipe_or_a_file_in_place_of_a_folder(tmp_path, uris, at):
     assert place.is_fifo()
 
 
-def test_a_foreign_folder_beside_a_new_output(tmp_path, uris):
+def test_a_foreign_directory_beside_a_new_output(tmp_path, uris):
     beside = Path(staging.beside(str(tmp_path / "out")))
     beside.mkdir()
     (beside / "notes.txt").write_bytes(b"mine")
@@ -245,13 +245,13 @@ def test_what_is_left_of_a_deletion_goes_with_the_next_run(tmp_path, uris):
     """Empty directories, and temporary files of a killed write."""
     own = tmp_path / "out" / layout.OWN
     (own / "staging" / "0123456789abcdef" / "shards").mkdir(parents=True)
-    for folder in (own, own / "staging", own / "staging" / "0123456789abcdef"):
-        (folder / f".tmp-{'0' * 32}").write_bytes(b"half")
+    for directory in (own, own / "staging", own / "staging" / "0123456789abcdef"):
+        (directory / f".tmp-{'0' * 32}").write_bytes(b"half")
     assert label(tmp_path / "out", "--input", uris).code == 0
     assert not own.exists()
 
 
-def test_only_results_are_left_and_readers_take_the_folder_for_one_table(tmp_path, uris):
+def test_only_results_are_left_and_readers_take_the_directory_for_one_table(tmp_path, uris):
     """The results include units.json, since a listing may grow."""
     output = tmp_path / "out"
     assert label(output, "--input", f"{tmp_path / 'photos'}/", "--input_format", "images").code == 0

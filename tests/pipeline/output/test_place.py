@@ -9,7 +9,7 @@ import pytest
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.file_lock import FileLock
 from beamlabel.pipeline.output.lock import OutputLockedError, locked
-from beamlabel.pipeline.output.place import OwnFolders, output_place
+from beamlabel.pipeline.output.place import OwnDirectories, output_place
 from support.jobs import label, photos, uri_list
 
 
@@ -44,7 +44,7 @@ def test_places_that_could_be_two_or_hold_credentials_are_refused(output: str) -
     assert "secret" not in str(error.value) and "/../" not in str(error.value)
 
 
-def test_one_place_for_all_names_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_place_for_all_names_of_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "dangling").symlink_to(tmp_path / "new")
@@ -72,7 +72,7 @@ def test_a_run_through_a_link_waits_for_the_other(tmp_path: Path, uris: Path, na
     assert not out.exists()
 
 
-def test_a_folder_is_locked_itself(tmp_path: Path) -> None:
+def test_a_directory_is_locked_itself(tmp_path: Path) -> None:
     """A bind mount of the directory has another parent directory."""
     out = tmp_path / "out"
     out.mkdir()
@@ -91,7 +91,7 @@ def test_a_folder_is_locked_itself(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other"]
 
 
-def test_a_run_publishes_into_the_folder_that_a_link_names(tmp_path: Path, uris: Path) -> None:
+def test_a_run_publishes_into_the_directory_that_a_link_names(tmp_path: Path, uris: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "out")
     assert label(tmp_path / "link", "--input", uris).code == 0
     assert (tmp_path / "link").is_symlink()
@@ -107,7 +107,7 @@ def test_what_a_run_has_at_work_is_no_input(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(out)
     (tmp_path / "above").symlink_to(out.parent)
     (tmp_path / "side").symlink_to(staged)
-    own = OwnFolders(output_place(str(out)))
+    own = OwnDirectories(output_place(str(out)))
     inside = [out / "part-0.parquet", tmp_path / "link" / "x", tmp_path / "above" / "out" / "_beamlabel" / "lock",
               staged / "module.beamlabel", tmp_path / "side" / "module.beamlabel"]  # fmt: skip
     assert all(own.hold(str(path)) for path in inside)
@@ -144,8 +144,8 @@ def test_images_are_not_looked_for_where_runs_are_at_work(tmp_path: Path) -> Non
     from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 
     (image,) = photos(tmp_path / "all", 1)
-    for folder in ("_beamlabel/staging/x", "_beamlabel-0123456789ab/staging"):
-        photos(tmp_path / "other" / folder, 1)
+    for directory in ("_beamlabel/staging/x", "_beamlabel-0123456789ab/staging"):
+        photos(tmp_path / "other" / directory, 1)
     (tmp_path / "all" / "a-link").symlink_to(tmp_path / "other" / "_beamlabel")
     (tmp_path / "all" / "_beamlabel").symlink_to(tmp_path / "other" / "_beamlabel-0123456789ab")
     found = list(listed(f"{tmp_path}/all/**", PathFilter()))

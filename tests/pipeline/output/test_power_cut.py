@@ -35,8 +35,8 @@ class Watched:
     records: dict[str, UnitRecord]
 
 
-def watched_run(kind, folder, uris, monkeypatch, without=""):
-    output = folder / "out"
+def watched_run(kind, directory, uris, monkeypatch, without=""):
+    output = directory / "out"
     options = ("--input", uris, "--shard_rows", 3, "--max_error_rate", 1)
     if kind == "overwrite":
         assert label(output, *options, "--top_k", 2).code == 0
@@ -59,37 +59,37 @@ def check_records(run):
     """Checks that a record comes after its shards."""
     for unit_id, record in run.records.items():
         (moment,) = run.disk.moments(f"/units/{unit_id}.json")
-        folder = run.disk.events[moment][1].removesuffix(f"/units/{unit_id}.json")
+        directory = run.disk.events[moment][1].removesuffix(f"/units/{unit_id}.json")
         for file in record.files:
-            assert run.disk.is_safe(f"{folder}/{file.name}", moment), file
+            assert run.disk.is_safe(f"{directory}/{file.name}", moment), file
 
 
 def check_commit(run):
     """Checks that the commit comes after the records."""
     (moment,) = run.disk.moments(f"/{layout.COMMIT}")
-    folder = run.disk.events[moment][1].removesuffix(f"/{layout.COMMIT}")
+    directory = run.disk.events[moment][1].removesuffix(f"/{layout.COMMIT}")
     for unit_id in run.records:
-        assert run.disk.is_safe(f"{folder}/units/{unit_id}.json", moment)
+        assert run.disk.is_safe(f"{directory}/units/{unit_id}.json", moment)
 
 
 def check_manifest(run):
     """Checks that the manifest comes after its files."""
     (moment,) = run.disk.moments(f"/{layout.MANIFEST}")
-    folder = run.disk.events[moment][1].removesuffix(f"/{layout.MANIFEST}")
+    directory = run.disk.events[moment][1].removesuffix(f"/{layout.MANIFEST}")
     names = [file["name"] for file in run.job.manifest["files"]]
     assert len(names) == 4
     for name in names:
-        assert run.disk.is_safe(f"{folder}/{name}", moment), name
+        assert run.disk.is_safe(f"{directory}/{name}", moment), name
 
 
 def check_success(run):
     """Checks that ``_SUCCESS`` comes after the manifest, and the output's own name after both."""
     disk, output = run.disk, str(run.job.output)
     (success,) = disk.moments(f"/{layout.SUCCESS}")
-    folder = disk.events[success][1].removesuffix(f"/{layout.SUCCESS}")
-    assert disk.is_safe(f"{folder}/{layout.MANIFEST}", success)
+    directory = disk.events[success][1].removesuffix(f"/{layout.SUCCESS}")
+    assert disk.is_safe(f"{directory}/{layout.MANIFEST}", success)
     renamed = [at for at in disk.moments("/out") if disk.events[at][1] == output]
-    assert disk.is_safe(f"{folder}/{layout.SUCCESS}", renamed[0] if renamed else len(disk.events))
+    assert disk.is_safe(f"{directory}/{layout.SUCCESS}", renamed[0] if renamed else len(disk.events))
 
 
 def check_end(run):
@@ -122,7 +122,7 @@ def test_no_name_comes_before_what_it_speaks_of(kind, tmp_path, uris, monkeypatc
 
 
 @pytest.mark.parametrize("kind", ["new", "overwrite"])
-@pytest.mark.parametrize("without", ["files", "folders", "files and folders"])
+@pytest.mark.parametrize("without", ["files", "directories", "files and directories"])
 def test_each_check_fails_if_the_code_does_not_sync(kind, without, tmp_path, uris, monkeypatch):
     run = watched_run(kind, tmp_path, uris, monkeypatch, without)
     for check in CHECKS:
@@ -132,7 +132,7 @@ def test_each_check_fails_if_the_code_does_not_sync(kind, without, tmp_path, uri
             check(run)
 
 
-def test_a_folder_that_is_made_is_on_the_disk(tmp_path, monkeypatch):
+def test_a_directory_that_is_made_is_on_the_disk(tmp_path, monkeypatch):
     with watched(monkeypatch) as disk:
         storage.write_bytes(str(tmp_path / "a" / "b" / "file"), b"x")
     synced = [path for kind, path, _ in disk.events if kind == "sync"]
@@ -174,14 +174,14 @@ def test_who_finds_a_file_has_its_name_on_the_disk_too(tmp_path, monkeypatch):
     assert str(tmp_path) in [path for kind, path, _ in disk.events if kind == "sync"]
 
 
-@pytest.mark.parametrize("without", ["files", "folders"])
+@pytest.mark.parametrize("without", ["files", "directories"])
 def test_what_is_not_synced_is_not_on_the_disk(tmp_path, monkeypatch, without):
     with watched(monkeypatch, without) as disk:
         storage.write_bytes(str(tmp_path / "target"), b"x")
     assert not disk.is_safe(str(tmp_path / "target"), len(disk.events))
 
 
-def test_many_moves_cost_one_sync_of_their_folder(tmp_path, uris, monkeypatch):
+def test_many_moves_cost_one_sync_of_their_directory(tmp_path, uris, monkeypatch):
     """Each sync waits for the disk."""
     output = tmp_path / "out"
     real = []
@@ -193,11 +193,11 @@ def test_many_moves_cost_one_sync_of_their_folder(tmp_path, uris, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("beamlabel.pipeline.output.publish.publish", keep)
         label(output, "--input", uris, "--shard_rows", 1, "--max_error_rate", 1)
-    ((folder, staging_dir),) = real
+    ((directory, staging_dir),) = real
     with watched(monkeypatch) as disk:
-        manifest = publish(folder, staging_dir)
+        manifest = publish(directory, staging_dir)
     assert len(manifest["files"]) == 9
     synced = [Path(path).name for kind, path, _ in disk.events if kind == "sync"]
     assert len(synced) < 20, synced
     assert json.loads((output / layout.MANIFEST).read_text())["rows"]["input"] == 9
-    assert not Path(staging.beside(folder)).exists()
+    assert not Path(staging.beside(directory)).exists()

@@ -21,8 +21,8 @@ def names(gcs: Bucket) -> dict[str, bytes]:
 
 
 def test_publishing_takes_a_few_requests_for_hundreds_of_shards(gcs):
-    folder = commit_run(gcs, 250)
-    publish(gcs.uri("out"), folder)
+    directory = commit_run(gcs, 250)
+    publish(gcs.uri("out"), directory)
     assert len(gcs.list("out/part-")) == 250
     assert not gcs.list("out/_beamlabel/")
     assert gcs.server.count("POST", "/batch/") == 3 + 3 + 3  # copies, deletions of these, and of the records
@@ -31,17 +31,17 @@ def test_publishing_takes_a_few_requests_for_hundreds_of_shards(gcs):
 
 def test_replacing_hundreds_of_shards_takes_a_few_requests(gcs):
     publish(gcs.uri("out"), commit_run(gcs, 250))
-    folder = commit_run(gcs, 1, run="20260102T000000Z-abcdef")
+    directory = commit_run(gcs, 1, run="20260102T000000Z-abcdef")
     before = gcs.server.count()
-    publish(gcs.uri("out"), folder)
+    publish(gcs.uri("out"), directory)
     assert gcs.list("out/part-") == ["out/part-20260102T000000Z-abcdef-00000.parquet"]
     assert gcs.server.count() - before < 25
 
 
-def test_a_launch_lists_no_more_than_lies_right_in_the_staging_folder(gcs):
+def test_a_launch_lists_no_more_than_lies_right_in_the_staging_directory(gcs):
     """A killed run has staged hundreds of files."""
-    folder = commit_run(gcs, 350)
-    gcs.remove(folder.removeprefix(f"{gcs.url}/") + "/commit.json")
+    directory = commit_run(gcs, 350)
+    gcs.remove(directory.removeprefix(f"{gcs.url}/") + "/commit.json")
     assert finish_pending(gcs.uri("out")) == []
     check_output(gcs.uri("out"), "error")
     assert submitted(gcs.uri("out")) is None
@@ -67,7 +67,7 @@ def test_a_publisher_that_dies_before_any_request_is_run_again(gcs, monkeypatch)
             gcs.remove(name)
         publish(gcs.uri("out"), commit_run(gcs, 1))
         before = names(gcs)
-        folder = commit_run(gcs, 3, run="20260102T000000Z-abcdef")
+        directory = commit_run(gcs, 3, run="20260102T000000Z-abcdef")
         sent = 0
 
         def request(*arguments, kill_at=kill_at, **options):
@@ -79,7 +79,7 @@ def test_a_publisher_that_dies_before_any_request_is_run_again(gcs, monkeypatch)
 
         monkeypatch.setattr(session, "request", request)
         try:
-            publish(gcs.uri("out"), folder)
+            publish(gcs.uri("out"), directory)
         except Killed:
             pass
         else:

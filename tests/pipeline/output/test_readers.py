@@ -9,7 +9,7 @@ from beamlabel.pipeline import layout
 from beamlabel.transforms import storage
 from support.jobs import label, photos
 
-CHANGES = ("move_all", "move_folder", "write_bytes", "delete", "delete_all", "delete_tree")
+CHANGES = ("move_all", "move_directory", "write_bytes", "delete", "delete_all", "delete_tree")
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ def images(tmp_path):
     return ("--input", f"{tmp_path / 'photos'}/", "--input_format", "images", "--shard_rows", 2)
 
 
-def test_a_new_local_folder_appears_at_once(tmp_path, images, published):
+def test_a_new_local_directory_appears_at_once(tmp_path, images, published):
     before, *after = published(tmp_path / "out", *images)
     assert before == Seen(None, frozenset(), False)
     (whole,) = after
     assert len(whole.listed) == 3 and whole.manifest[1] == whole.listed and whole.succeeded
 
 
-def test_a_new_folder_in_a_bucket_is_filled_before_its_manifest_and_success_comes_last(
+def test_a_new_directory_in_a_bucket_is_filled_before_its_manifest_and_success_comes_last(
     gcs, images, published
 ):
     views = published(gcs.uri("out"), *images)

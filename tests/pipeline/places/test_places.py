@@ -12,7 +12,7 @@ import pytest
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.places import local
 from beamlabel.pipeline.places.cache import check_cache, check_scratch
-from beamlabel.pipeline.places.outputs import check_file, check_folder
+from beamlabel.pipeline.places.outputs import check_directory, check_file
 from beamlabel.transforms.storage.host_cache import NOWHERE, cache_dir
 from support.paths import ROOT
 
@@ -25,7 +25,7 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home" / "me"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(tmp_path / "work" / "here")
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no directory")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "nowhere").symlink_to("not mounted/out")
     (tmp_path / "to_new").symlink_to("new")
@@ -36,7 +36,7 @@ def places(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("folder", "why"),
+    ("directory", "why"),
     [
         ("/", "root"), ("//", "root"), ("/..", "root"), ("file:///", "root"), ("{}/to_root", "root"),
         ("{}/home/me", "home"), ("{}/home/me/", "home"), ("{}/home", "home"), ("{}", "home"), ("{}/to_home", "home"),
@@ -45,17 +45,18 @@ def places(tmp_path, monkeypatch):
         ("{}/loop", "loop"), ("/proc/self", "to the system"), ("/sys/x", "to the system"),
         ("/dev/null", "to the system"), ("/dev", "to the system"),
         ("{}/" + "x" * 300, "too long"), ("{}/\udcff", "UTF-8"), ("{}/a\udcffb/c", "UTF-8"), ("", "empty"),
-        ("gs://", "bucket"), ("gs:///folder", "bucket"), ("s3://", "bucket"), ("file://elsewhere/x", "of this machine"),
+        ("gs://", "bucket"), ("gs:///directory", "bucket"), ("s3://", "bucket"),
+        ("file://elsewhere/x", "of this machine"),
     ],
 )  # fmt: skip
-def test_no_folder_for_an_output(folder, why, places):
+def test_no_directory_for_an_output(directory, why, places):
     with pytest.raises(UsageError, match=why) as raised:
-        check_folder("--output", folder.format(places))
+        check_directory("--output", directory.format(places))
     assert str(raised.value).startswith("--output")
 
 
 @pytest.mark.parametrize(
-    "folder",
+    "directory",
     [
         "new",
         "{}/new/below",
@@ -67,16 +68,16 @@ def test_no_folder_for_an_output(folder, why, places):
         "{}/to_new",
     ],
 )
-def test_a_folder_for_an_output(folder, places):
-    if folder.startswith("/dev/shm") and not Path("/dev/shm").is_dir():
+def test_a_directory_for_an_output(directory, places):
+    if directory.startswith("/dev/shm") and not Path("/dev/shm").is_dir():
         pytest.skip("no /dev/shm")
-    given = folder.format(places)
-    assert check_folder("--output", given + "/") == os.path.realpath(given)
+    given = directory.format(places)
+    assert check_directory("--output", given + "/") == os.path.realpath(given)
     assert not Path("new").exists()
 
 
-def test_a_bucket_is_a_folder():
-    assert check_folder("--output", "gs://bucket/") == "gs://bucket"
+def test_a_bucket_is_a_directory():
+    assert check_directory("--output", "gs://bucket/") == "gs://bucket"
 
 
 @pytest.mark.parametrize(
@@ -92,10 +93,10 @@ def test_a_file_to_write(file, places):
     assert check_file("--errors", file.format(places)) == str(Path.cwd() / file.format(places))
 
 
-def test_the_current_folder_is_gone(places):
+def test_the_current_directory_is_gone(places):
     shutil.rmtree(places / "work")
     with pytest.raises(UsageError, match="current directory no longer exists"):
-        check_folder("--output", "out")
+        check_directory("--output", "out")
 
 
 def test_caches(places, monkeypatch):
@@ -112,14 +113,14 @@ def test_a_cache_that_came_with_an_image_may_be_read_only(places, monkeypatch):
     cache = places / "cache"
     cache.mkdir()
     monkeypatch.setenv("BEAMLABEL_CACHE", str(cache))
-    monkeypatch.setattr(local, "_why_not", lambda folder: "Read-only file system")
+    monkeypatch.setattr(local, "_why_not", lambda directory: "Read-only file system")
     with pytest.raises(UsageError, match="BEAMLABEL_CACHE"):
         check_cache()
     (cache / "modules").mkdir()
     check_cache()
 
 
-def test_without_a_home_folder_nothing_is_made_of_a_tilde(places, monkeypatch):
+def test_without_a_home_directory_nothing_is_made_of_a_tilde(places, monkeypatch):
     monkeypatch.setenv("BEAMLABEL_CACHE", "")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user without an account
@@ -129,7 +130,7 @@ def test_without_a_home_folder_nothing_is_made_of_a_tilde(places, monkeypatch):
     assert not Path("~").exists()
 
 
-def test_no_temporary_folder(monkeypatch):
+def test_no_temporary_directory(monkeypatch):
     def none():
         raise FileNotFoundError(2, "No usable temporary directory found")
 
@@ -142,9 +143,9 @@ _PROGRAM = """
 import os, sys
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.places.cache import check_cache
-from beamlabel.pipeline.places.outputs import check_file, check_folder
+from beamlabel.pipeline.places.outputs import check_file, check_directory
 os.environ["BEAMLABEL_CACHE"] = sys.argv[1] + "/cache"
-for check in (check_cache, lambda: check_folder("--output", sys.argv[1] + "/out"),
+for check in (check_cache, lambda: check_directory("--output", sys.argv[1] + "/out"),
               lambda: check_file("--page", sys.argv[1] + "/page.html")):
     try:
         check()
@@ -156,17 +157,17 @@ for check in (check_cache, lambda: check_folder("--output", sys.argv[1] + "/out"
 
 def mounted(tmp_path, options):
     """The result of the checks for a file system mounted with these options."""
-    folder = tmp_path / "mounted"
-    folder.mkdir()
+    directory = tmp_path / "mounted"
+    directory.mkdir()
     words = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-    mount = f"mount -t tmpfs -o {options} tmpfs '{folder}'"
+    mount = f"mount -t tmpfs -o {options} tmpfs '{directory}'"
     if (
         not shutil.which("unshare")
         or subprocess.run([*words, mount], capture_output=True, check=False).returncode
     ):
         pytest.skip("needs permission to mount in a namespace")
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    argv = [*words, mount + ' && exec "$@"', "sh", sys.executable, "-c", _PROGRAM, str(folder)]
+    argv = [*words, mount + ' && exec "$@"', "sh", sys.executable, "-c", _PROGRAM, str(directory)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, env=env)
     return done.stdout.splitlines()
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from beamlabel.transforms.hub.download import hub_folder
+from beamlabel.transforms.hub.download import hub_directory
 from beamlabel.transforms.hub.resolve import resolve_module
 from support.jobs import TINY, photos, uri_list
 from support.paths import ROOT
@@ -79,7 +79,7 @@ def test_a_module_in_a_read_only_cache_of_tensorflow_hub_is_used(tmp_path):
         handle = server.url_of("/module/1")
     finally:
         server.close()
-    shutil.copytree(resolve_module(TINY, tmp_path / "unpacked").path, hub_folder(handle, shared))
+    shutil.copytree(resolve_module(TINY, tmp_path / "unpacked").path, hub_directory(handle, shared))
     argv = [
         *with_read_only(shared), sys.executable, "-m", "beamlabel", *map(str, job(tmp_path, handle)),
     ]  # fmt: skip

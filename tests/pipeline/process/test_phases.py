@@ -61,10 +61,12 @@ HANGS = {
 @pytest.fixture(scope="module")
 def old(tmp_path_factory):
     """A published output."""
-    folder = tmp_path_factory.mktemp("old")
-    job = label(folder / "out", "--input", uri_list(folder / "list.txt", photos(folder / "photos", 2)))
+    directory = tmp_path_factory.mktemp("old")
+    job = label(
+        directory / "out", "--input", uri_list(directory / "list.txt", photos(directory / "photos", 2))
+    )
     assert job.code == 0
-    return folder
+    return directory
 
 
 def words(argv, old, new):

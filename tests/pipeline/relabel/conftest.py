@@ -44,10 +44,10 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Modules:
     pytest.importorskip("tensorflow")
     from support.own_modules import save_own
 
-    folder = tmp_path_factory.mktemp("modules")
-    cache = folder / "cache"
+    directory = tmp_path_factory.mktemp("modules")
+    cache = directory / "cache"
     own, normalizing = (
-        save_own(folder / name, TINY, cache, normalizes=name == "normalizing")[0]
+        save_own(directory / name, TINY, cache, normalizes=name == "normalizing")[0]
         for name in ("own", "normalizing")
     )
     return Modules(TINY, own, normalizing)
@@ -55,25 +55,25 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Modules:
 
 @pytest.fixture(scope="package")
 def labeled(modules: Modules, tmp_path_factory: pytest.TempPathFactory) -> Labeled:
-    folder = tmp_path_factory.mktemp("labeled")
-    paths = photos(folder / "photos", IMAGES, size=(16, 12))
-    first = _list(folder / "list.parquet", paths, pa.int16())
-    second = _list(folder / "second.parquet", paths[:10], pa.int64(), note=True)
+    directory = tmp_path_factory.mktemp("labeled")
+    paths = photos(directory / "photos", IMAGES, size=(16, 12))
+    first = _list(directory / "list.parquet", paths, pa.int16())
+    second = _list(directory / "second.parquet", paths[:10], pa.int64(), note=True)
     for path in paths[:MISSING]:
         path.unlink()
     kept = ("--keep_columns", "customer", "taken", "tags", "--max_error_rate", 1, "--shard_rows", 12)
-    nights = folder / "nights"
+    nights = directory / "nights"
     found = Labeled(
         label(nights / "dt=1", "--input", first, *kept, module=modules.base),
-        label(folder / "tf", "--input", first, *kept, "--output_format", "tfrecord",
+        label(directory / "tf", "--input", first, *kept, "--output_format", "tfrecord",
               "--tfrecord_compression", "gzip", module=modules.base),
-        label(folder / "anew", "--input", first, *kept, "--top_k", 2, module=modules.own),
+        label(directory / "anew", "--input", first, *kept, "--top_k", 2, module=modules.own),
         nights,
         label(nights / "dt=2", "--input", second, "--keep_columns", "note", "customer", "--max_error_rate", 1,
               "--output_format", "tfrecord", module=modules.base),
     )  # fmt: skip
     assert [one.code for one in (found.parquet, found.tfrecord, found.anew, found.other_night)] == [0] * 4
-    shutil.rmtree(folder / "photos")
+    shutil.rmtree(directory / "photos")
     return found
 
 

@@ -35,9 +35,9 @@ def assert_same_rows(found, expected):
 
 @pytest.fixture(scope="module")
 def relabeled(modules, labeled, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("relabeled")
+    directory = tmp_path_factory.mktemp("relabeled")
     job = relabel(
-        folder / "out",
+        directory / "out",
         labeled.parquet.output,
         "--top_k",
         2,

@@ -32,7 +32,7 @@ def examples(job: FinishedJob) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> FinishedJob:
-    folder = tmp_path_factory.mktemp("failed")
+    directory = tmp_path_factory.mktemp("failed")
     files = {
         "cut.jpg": jpeg()[:9000],
         "progressive.jpg": jpeg(progressive=True)[:9000],
@@ -42,11 +42,15 @@ def ran(tmp_path_factory) -> FinishedJob:
         "empty.jpg": b"",
     }
     for name, content in files.items():
-        (folder / name).write_bytes(content)
-    uris = [*photos(folder / "photos", 3), *(folder / name for name in files), folder / "missing.jpg"]
-    inputs = uri_list(folder / "list.txt", uris)
+        (directory / name).write_bytes(content)
+    uris = [
+        *photos(directory / "photos", 3),
+        *(directory / name for name in files),
+        directory / "missing.jpg",
+    ]
+    inputs = uri_list(directory / "list.txt", uris)
     arguments = ["--max_error_rate", "1", "--max_pixels", 400_000, "--report"]
-    return label(folder / "out", "--input", inputs, *arguments)
+    return label(directory / "out", "--input", inputs, *arguments)
 
 
 def test_a_jpeg_with_faults_has_a_picture(ran):

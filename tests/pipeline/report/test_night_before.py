@@ -20,10 +20,10 @@ def _real_time():
         yield
 
 
-def night(folder: Path, date: str, *arguments, skips: bool = True) -> FinishedJob:
+def night(directory: Path, date: str, *arguments, skips: bool = True) -> FinishedJob:
     source = (
         "--input",
-        folder / "photos/*.png",
+        directory / "photos/*.png",
         "--input_format",
         "images",
         "--max_error_rate",
@@ -31,9 +31,9 @@ def night(folder: Path, date: str, *arguments, skips: bool = True) -> FinishedJo
         "--run_date",
         date,
     )
-    skip = ("--skip_labeled", f"{folder}/labels/dt=*/", "--changed") if skips else ()
-    job = label(folder / "labels" / "dt={date}", *source, *skip, *arguments)
-    job = FinishedJob(job.code, folder / "labels" / f"dt={date}")
+    skip = ("--skip_labeled", f"{directory}/labels/dt=*/", "--changed") if skips else ()
+    job = label(directory / "labels" / "dt={date}", *source, *skip, *arguments)
+    job = FinishedJob(job.code, directory / "labels" / f"dt={date}")
     assert job.code == 0
     return job
 
@@ -46,17 +46,17 @@ def before(job: FinishedJob) -> dict | None:
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory) -> list[FinishedJob]:
-    folder = tmp_path_factory.mktemp("nights")
-    paths = photos(folder / "photos", 20)
+    directory = tmp_path_factory.mktemp("nights")
+    paths = photos(directory / "photos", 20)
     for path in paths[:3]:
         path.write_bytes(b"<html>")
-    jobs = [night(folder, "2026-01-01", "--report")]
-    more = photos(folder / "more", 30)
+    jobs = [night(directory, "2026-01-01", "--report")]
+    more = photos(directory / "more", 30)
     shutil.copy(more[0], paths[0])
     for path in more[20:]:
-        path.rename(folder / "photos" / path.name)
-    (folder / "photos" / "photo 029.png").write_bytes(b"<html>")
-    jobs.append(night(folder, "2026-01-02", "--report"))
+        path.rename(directory / "photos" / path.name)
+    (directory / "photos" / "photo 029.png").write_bytes(b"<html>")
+    jobs.append(night(directory, "2026-01-02", "--report"))
     return jobs
 
 

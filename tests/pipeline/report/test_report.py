@@ -50,15 +50,15 @@ def names_file(path: Path, names) -> Path:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> FinishedJob:
     """A run with a report over 300 photographs in five units, of which some are missing or broken."""
-    folder = tmp_path_factory.mktemp("report")
-    paths = photos(folder / "photos", 300)
+    directory = tmp_path_factory.mktemp("report")
+    paths = photos(directory / "photos", 300)
     paths[7].write_bytes(b"<html>")
     uris: list = list(paths)
     for place in (3, 50, 90, 130, 290):
         uris.insert(place, f"missing {place}.jpg")
-    labels = names_file(folder / "labels.txt", [f"name {number}" for number in range(11)])
-    inputs = uri_list(folder / "list.txt", uris)
-    job = label(folder / "out", "--input", inputs, "--labels", labels, "--report", "--shard_rows", 64)
+    labels = names_file(directory / "labels.txt", [f"name {number}" for number in range(11)])
+    inputs = uri_list(directory / "list.txt", uris)
+    job = label(directory / "out", "--input", inputs, "--labels", labels, "--report", "--shard_rows", 64)
     assert job.code == 0
     return job
 
@@ -169,7 +169,7 @@ def test_the_sample_does_not_depend_on_the_units(ran, rows, tmp_path):
     assert sample(label(tmp_path / "out", *arguments)) == sample(ran)
 
 
-def test_the_folder_still_reads_as_one_table(ran):
+def test_the_directory_still_reads_as_one_table(ran):
     assert ran.table.num_rows == 299
     assert not list(ran.output.parent.glob("_beamlabel*"))
 

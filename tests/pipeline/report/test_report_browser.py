@@ -31,7 +31,7 @@ def shown() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     """The page of a run over 200 photographs with four failures and some long and hostile names."""
-    folder = tmp_path_factory.mktemp("report")
+    directory = tmp_path_factory.mktemp("report")
     names = [
         "tabby",
         "W" * 150,
@@ -41,11 +41,11 @@ def report(tmp_path_factory) -> Path:
         "quote\" onload='window.pwned=3'",
         *"ghijk",
     ]
-    labels = folder / "labels.txt"
+    labels = directory / "labels.txt"
     labels.write_text("".join(f"{name}\n" for name in names))
-    cut_off = folder / "photos" / f"cut {HOSTILE.replace('/', '∕')}.jpg"
+    cut_off = directory / "photos" / f"cut {HOSTILE.replace('/', '∕')}.jpg"
     uris = [
-        *photos(folder / "photos", 200),
+        *photos(directory / "photos", 200),
         f"{HOSTILE}.jpg",
         "long/" * 60,
         "javascript:window.pwned=4",
@@ -55,8 +55,8 @@ def report(tmp_path_factory) -> Path:
     encoded = io.BytesIO()
     Image.fromarray(noise).save(encoded, "JPEG")
     cut_off.write_bytes(encoded.getvalue()[:2000])
-    inputs = uri_list(folder / "list.txt", uris)
-    job = label(folder / "out", "--input", inputs, "--labels", labels, "--report")
+    inputs = uri_list(directory / "list.txt", uris)
+    job = label(directory / "out", "--input", inputs, "--labels", labels, "--report")
     assert job.code == 0
     return job.output / "_report.html"
 
@@ -295,8 +295,8 @@ def test_saved_corrections_are_truth_for_evaluate(shown, report, tmp_path, capsy
     shown.run("""
         const [one, two] = correctable.filter((row) => corrections.has(row.image_id));
         say(one, [one.predicted_labels[0] === 'tabby' ? 'two words' : 'tabby']); say(two, [])""")
-    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
-    shown.driver.execute_cdp_cmd("Page.setDownloadBehavior", folder)
+    directory = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    shown.driver.execute_cdp_cmd("Page.setDownloadBehavior", directory)
     shown.run("document.querySelector('#saving-save').click()")
     file, deadline = tmp_path / "corrections.csv", time.monotonic() + 60
     while not (file.exists() and file.stat().st_size) and time.monotonic() < deadline:

@@ -11,18 +11,18 @@ def shown(job: FinishedJob) -> dict:
     return data
 
 
-def test_a_second_try_over_a_folder_keeps_its_pictures(tmp_path):
+def test_a_second_try_over_a_directory_keeps_its_pictures(tmp_path):
     """The units are taken over unchanged, and only the page has their thumbnails."""
-    folder = tmp_path / "photos"
-    photos(folder, 5)
-    arguments = ("--input", folder, "--report", "--if_exists", "resume")
+    directory = tmp_path / "photos"
+    photos(directory, 5)
+    arguments = ("--input", directory, "--report", "--if_exists", "resume")
     first = label(tmp_path / "out", *arguments)
     pictures = {row["ref_id"]: row["thumbnail"] for row in shown(first)["sample"]}
     assert len(pictures) == 5 and all(pictures.values())
     again = label(tmp_path / "out", *arguments)
     assert {row["ref_id"]: row["thumbnail"] for row in shown(again)["sample"]} == pictures
     # A replaced photograph is another unit with its own thumbnail.
-    photos(tmp_path / "other", 1, size=(30, 90))[0].replace(folder / "photo 002.png")
+    photos(tmp_path / "other", 1, size=(30, 90))[0].replace(directory / "photo 002.png")
     replaced = {
         row["ref_id"]: row["thumbnail"] for row in shown(label(tmp_path / "out", *arguments))["sample"]
     }

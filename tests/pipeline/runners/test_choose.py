@@ -110,7 +110,7 @@ def test_flink_lacks_its_jar(listening: str) -> None:
     )
 
 
-def test_containers_see_no_local_folder(serving: str) -> None:
+def test_containers_see_no_local_directory(serving: str) -> None:
     beams_image = ["--runner=PortableRunner", f"--job_endpoint={serving}"]
     assert "which has no beamlabel" in refusal(*beams_image)
     portable = [*beams_image, "--environment_config=registry.example/beamlabel:1"]

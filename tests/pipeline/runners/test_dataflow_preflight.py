@@ -58,7 +58,7 @@ def test_beamlabel_is_missing(cloud: list[str], tmp_path: Path) -> None:
     check(*cloud, f"--setup_file={tmp_path}/setup.py")
 
 
-def test_no_local_folder(cloud: list[str]) -> None:
+def test_no_local_directory(cloud: list[str]) -> None:
     assert "--output '/out'" in refusal(*cloud, IMAGE, output="/out")
     assert "--input '/in.txt'" in refusal(*cloud, IMAGE, inputs=("gs://b/a.txt", "/in.txt"))
     assert "--base_dir 'photos'" in refusal(*cloud, IMAGE, base_dir="photos")

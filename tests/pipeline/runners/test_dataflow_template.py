@@ -122,11 +122,11 @@ class Built:
 def built(
     gcs_server: GcsServer, file_server: FileServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Built]:
-    folder = tmp_path_factory.mktemp("template")
+    directory = tmp_path_factory.mktemp("template")
     bucket = Bucket(gcs_server, "a-bucket")
-    uris = [bucket.put(f"photos/{p.name}", p.read_bytes()) for p in photos(folder / "photos", 6)]
+    uris = [bucket.put(f"photos/{p.name}", p.read_bytes()) for p in photos(directory / "photos", 6)]
     bucket.put("in.txt", "\n".join([*uris, bucket.uri("photos/missing.png")]).encode())
-    environment = google_cloud(folder, gcs_server, file_server)
+    environment = google_cloud(directory, gcs_server, file_server)
     yield launched(
         Built(-1, "", bucket, {}, environment), "-m", "beamlabel", *BEAM_OPTIONS, "--shard_rows=3",
         f"--template_location={bucket.uri('templates/label.json')}", "--setup_file=./setup.py",
@@ -212,9 +212,9 @@ def test_the_hints_hold_for_every_step_and_split_none(built: Built) -> None:
 def test_the_package_holds_what_a_worker_imports_and_no_more(built: Built) -> None:
     with tarfile.open(fileobj=io.BytesIO(built.staged("workflow.tar.gz"))) as tar:
         members = [member.name.split("/", 1)[1] for member in tar.getmembers() if "/" in member.name]
-    folders = {name.partition("/")[0] for name in members if "/" in name}
-    assert folders == {"beamlabel", "beamlabel.egg-info"}
-    alone = {name for name in members if "/" not in name} - folders
+    directories = {name.partition("/")[0] for name in members if "/" in name}
+    assert directories == {"beamlabel", "beamlabel.egg-info"}
+    alone = {name for name in members if "/" not in name} - directories
     described = {"LICENSE", "MANIFEST.in", "NOTICE", "PKG-INFO", "README.md"}
     assert alone == described | {"pyproject.toml", "setup.cfg", "setup.py"}
     sources = {
@@ -239,8 +239,12 @@ class Ran:
 @pytest.fixture(scope="module")
 def ran(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     before = built.publish()
-    folder = tmp_path_factory.mktemp("worker")
-    package, graph, packages = folder / "workflow.tar.gz", folder / "pipeline.pb", folder / "packages"
+    directory = tmp_path_factory.mktemp("worker")
+    package, graph, packages = (
+        directory / "workflow.tar.gz",
+        directory / "pipeline.pb",
+        directory / "packages",
+    )
     package.write_bytes(built.staged("workflow.tar.gz"))
     graph.write_bytes(built.staged("pipeline.pb"))
     # Like the worker's boot program, except for the dependencies, which are installed here.
@@ -249,10 +253,10 @@ def ran(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     )  # fmt: skip
     assert installed.returncode == 0, installed.stderr
     offline = built.environment["PYTHONPATH"].partition(os.pathsep)[0]
-    (folder / "worker.py").write_text(WORKER)
+    (directory / "worker.py").write_text(WORKER)
     done = subprocess.run(
-        [sys.executable, str(folder / "worker.py"), str(graph)],
-        cwd=folder,
+        [sys.executable, str(directory / "worker.py"), str(graph)],
+        cwd=directory,
         env={**built.environment, "PYTHONPATH": os.pathsep.join([offline, str(packages)])},
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beamlabel.pipeline.job.progress import StagingFolder
+from beamlabel.pipeline.job.progress import StagingDirectory
 from beamlabel.pipeline.runners.choose import choose
 from support import needs
 from support.flink_cluster import JOB_SERVER_JAR, FlinkCluster, Launcher, free_port, label_on_flink, wait_for
@@ -19,27 +19,27 @@ UNIT_ROWS = 10
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``list.txt`` with 200 relative references into ``photos/``, 10 of them broken in five ways."""
-    folder = tmp_path_factory.mktemp("flink-images")
-    paths = photos(folder / "photos", COUNT)
+    directory = tmp_path_factory.mktemp("flink-images")
+    paths = photos(directory / "photos", COUNT)
     for number in range(BROKEN):
         path = paths[number * (COUNT // BROKEN) + 3]
         content = path.read_bytes()
         broken = [b"", b"<html>", content[: len(content) // 2], content[:40], None][number % 5]
         path.unlink() if broken is None else path.write_bytes(broken)
-    uri_list(folder / "list.txt", [f"photos/{path.name}" for path in paths])
-    return folder
+    uri_list(directory / "list.txt", [f"photos/{path.name}" for path in paths])
+    return directory
 
 
 ARGUMENTS = ("--module", TINY, "--shard_rows", UNIT_ROWS, "--max_error_rate", 0.1)
 
 
 @pytest.fixture(scope="module")
-def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
+def expected(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
     """The result of the in-memory runner."""
     output = tmp_path_factory.mktemp("flink-expected") / "out"
-    job = label(output, "--input", folder / "list.txt", "--base_dir", folder, *ARGUMENTS[2:])
+    job = label(output, "--input", directory / "list.txt", "--base_dir", directory, *ARGUMENTS[2:])
     assert job.code == 0
     return job
 
@@ -66,12 +66,12 @@ def check_both_worked(cluster: FlinkCluster, job: str) -> None:
     assert len(read) == 2 and all(read.values()), read
 
 
-def test_relative_paths_mean_the_launch_folder(
-    flink_cluster: FlinkCluster, folder: Path, expected: FinishedJob
+def test_relative_paths_mean_the_launch_directory(
+    flink_cluster: FlinkCluster, directory: Path, expected: FinishedJob
 ) -> None:
     """A worker has another working directory without these files, so it would find no images."""
     before = flink_cluster.jobs()
-    launched = label_on_flink(flink_cluster, "out", "--input", "list.txt", *ARGUMENTS, cwd=folder)
+    launched = label_on_flink(flink_cluster, "out", "--input", "list.txt", *ARGUMENTS, cwd=directory)
     assert launched.finished.code == 0, launched.stderr
     check_same(launched.finished, expected)
     assert f"--parallelism {len(flink_cluster.names)}" in launched.stderr
@@ -80,10 +80,10 @@ def test_relative_paths_mean_the_launch_folder(
 
 
 def test_a_job_server_that_runs_already(
-    flink_cluster: FlinkCluster, folder: Path, expected: FinishedJob, tmp_path: Path
+    flink_cluster: FlinkCluster, directory: Path, expected: FinishedJob, tmp_path: Path
 ) -> None:
     before = flink_cluster.jobs()
-    inputs = ("--input", folder / "list.txt", "--base_dir", folder)
+    inputs = ("--input", directory / "list.txt", "--base_dir", directory)
     launched = label_on_flink(flink_cluster, tmp_path / "out", *inputs, *ARGUMENTS, runner="PortableRunner")
     assert launched.finished.code == 0, launched.stderr
     check_same(launched.finished, expected)
@@ -92,9 +92,9 @@ def test_a_job_server_that_runs_already(
 
 
 @pytest.fixture
-def slow_images(http_server: FileServer, folder: Path, tmp_path: Path) -> list[object]:
+def slow_images(http_server: FileServer, directory: Path, tmp_path: Path) -> list[object]:
     """Options of a job that takes minutes."""
-    photo = (folder / "photos" / "photo 000.png").read_bytes()
+    photo = (directory / "photos" / "photo 000.png").read_bytes()
     http_server.files["/slow.png"] = Reply(body=photo, delay=1.0)
     uris = uri_list(tmp_path / "slow.txt", [http_server.url_of("/slow.png")] * 400)
     # One by one, so that each image reaches the sink.
@@ -118,7 +118,7 @@ def test_a_signal_cancels_the_job_on_flink(
     job = flink_cluster.wait_for_job(before)
     wait_for(lambda: http_server.count("/slow.png"), 60, "a worker at work")
     (staged,) = tmp_path.glob("_beamlabel-*/staging/*")
-    progress = StagingFolder(str(staged))
+    progress = StagingDirectory(str(staged))
     wait_for(lambda: progress.look().predicted, 60, "progress, as a bar or a line would show it")
     launcher.interrupt(number)
     launched = launcher.wait(60)
@@ -129,7 +129,7 @@ def test_a_signal_cancels_the_job_on_flink(
 
 
 def test_a_detached_job_is_published_later(
-    flink_cluster: FlinkCluster, folder: Path, expected: FinishedJob, tmp_path: Path
+    flink_cluster: FlinkCluster, directory: Path, expected: FinishedJob, tmp_path: Path
 ) -> None:
     """With only ``--flink_master`` beside the jar; other settings come from the cluster."""
     if not Path(choose_worker()).exists():
@@ -137,7 +137,7 @@ def test_a_detached_job_is_published_later(
     before = flink_cluster.jobs()
     output = tmp_path / "out"
     launched = Launcher(
-        output, "--input", folder / "list.txt", "--base_dir", folder, *ARGUMENTS,
+        output, "--input", directory / "list.txt", "--base_dir", directory, *ARGUMENTS,
         "--runner=FlinkRunner", f"--flink_master={flink_cluster.address}",
         f"--flink_job_server_jar={JOB_SERVER_JAR}", "--attached_mode=false",
     ).wait()  # fmt: skip
@@ -181,11 +181,11 @@ def test_what_was_typed_stays(flink_cluster: FlinkCluster) -> None:
 
 
 def test_mistakes_are_told_before_the_submission(
-    flink_cluster: FlinkCluster, folder: Path, tmp_path: Path
+    flink_cluster: FlinkCluster, directory: Path, tmp_path: Path
 ) -> None:
     jobs = flink_cluster.jobs()
     nobody = f"127.0.0.1:{free_port()}"
-    inputs = ("--input", folder / "list.txt", "--base_dir", folder, *ARGUMENTS)
+    inputs = ("--input", directory / "list.txt", "--base_dir", directory, *ARGUMENTS)
     jar = f"--flink_job_server_jar={JOB_SERVER_JAR}"
     flink = ("--runner=FlinkRunner", f"--flink_master={flink_cluster.address}")
     for options, message in [

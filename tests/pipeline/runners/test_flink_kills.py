@@ -75,10 +75,10 @@ def test_who_commits_is_killed_and_who_publishes(
 class Limited:
     """A memory limit for the workers of a job that the kernel enforces."""
 
-    def __init__(self, folder: Path, worker: Path) -> None:
+    def __init__(self, directory: Path, worker: Path) -> None:
         self.group = CGROUP / f"beamlabel-test-{os.getpid()}"
         self.group.mkdir()
-        self.script = folder / "limited-worker"
+        self.script = directory / "limited-worker"
         self.script.write_text(f'#!/bin/sh\necho $$ >{self.group}/cgroup.procs\nexec {worker} "$@"\n')
         self.script.chmod(0o755)
 

@@ -68,12 +68,12 @@ def pool(boot, tmp_path) -> Iterator[Pool]:
     environment = {**variables, **os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     command = ["python", "-m", "apache_beam.runners.worker.worker_pool_main"]
     arguments = [f"--service_port={port}", f"--container_executable={boot}"]
-    folder = tmp_path / "work"
-    folder.mkdir()
+    directory = tmp_path / "work"
+    directory.mkdir()
     with (tmp_path / "pool.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, *arguments],
-            cwd=folder,
+            cwd=directory,
             env=environment,
             stdout=log,
             stderr=log,
@@ -127,9 +127,9 @@ def finish(process, output, pool):
 
 def test_the_pool_runs_a_job(pool, tmp_path):
     """Beam's in-process job service stands in for the TaskManager: it requests a worker by the same call."""
-    folder = photos(tmp_path / "photos", 20)[0].parent
-    (folder / "broken.png").write_bytes(b"not an image")
-    inputs = ["--input", f"{folder}/", "--input_format", "images"]
+    directory = photos(tmp_path / "photos", 20)[0].parent
+    (directory / "broken.png").write_bytes(b"not an image")
+    inputs = ["--input", f"{directory}/", "--input_format", "images"]
     here = label(tmp_path / "here", *inputs)
     runner = ["--runner=PortableRunner", "--job_endpoint=embed", f"--environment_config={pool.address}"]
     there = finish(launch(tmp_path / "there", inputs, *runner), tmp_path / "there", pool)
@@ -155,8 +155,8 @@ def flink(tmp_path):
 
 def test_a_worker_of_the_pool_is_killed_under_flink(flink, pool, tmp_path):
     """The boot program restarts the worker, Flink restarts the stage, and each row comes once."""
-    folder = photos(tmp_path / "photos", 400)[0].parent
-    inputs = ["--input", f"{folder}/", "--input_format", "images", "--shard_rows", "4"]
+    directory = photos(tmp_path / "photos", 400)[0].parent
+    inputs = ["--input", f"{directory}/", "--input_format", "images", "--shard_rows", "4"]
     here = label(tmp_path / "here", *inputs)
     runner = [f"--flink_master={flink.address}", f"--flink_job_server_jar={JOB_SERVER_JAR}"]
     output = tmp_path / "there"

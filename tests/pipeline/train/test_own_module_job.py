@@ -53,9 +53,9 @@ def own(tmp_path_factory):
 @pytest.fixture(scope="module")
 def jobs(own, tmp_path_factory):
     """The same images, labeled by the base and by the own module."""
-    folder = tmp_path_factory.mktemp("jobs")
-    source = ("--input", uri_list(folder / "list.txt", photos(folder / "photos", 12)))
-    return label(folder / "base", *source), label(folder / "mine", *source, module=own[0]), source
+    directory = tmp_path_factory.mktemp("jobs")
+    source = ("--input", uri_list(directory / "list.txt", photos(directory / "photos", 12)))
+    return label(directory / "base", *source), label(directory / "mine", *source, module=own[0]), source
 
 
 def test_rows_of_base_and_own_module_have_the_same_features(own, jobs):

@@ -94,14 +94,14 @@ def test_a_plain_name_of_two_rows_is_of_none(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["file", "filename", "File_Name", "FILE"])
-def test_a_file_name_is_of_any_folder(tmp_path, column):
+def test_a_file_name_is_of_any_directory(tmp_path, column):
     batch = rows("/data/1.jpg", "/data/sub/1.jpg", "/data/sub/2.jpg")
     assert one(tmp_path, "1.jpg", column=column, batch=batch) is None
     assert one(tmp_path, "2.jpg", column=column, batch=batch) == 2
     assert one(tmp_path, "1.jpg", column="path", batch=batch) == 0
 
 
-def test_names_relative_to_the_folder_of_the_file(tmp_path):
+def test_names_relative_to_the_directory_of_the_file(tmp_path):
     batch = rows(f"{tmp_path}/photos/1.jpg", "/elsewhere/photos/1.jpg")
     assert one(tmp_path, "photos/1.jpg", batch=batch) == 0
 

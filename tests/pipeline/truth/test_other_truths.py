@@ -36,7 +36,7 @@ from support.truths import rows, told, truth_of
         ("/data/files.parquet#12", "data"),
     ],
 )
-def test_the_folder_of_an_image(uri, parent):
+def test_the_directory_of_an_image(uri, parent):
     assert parent_of(uri) == parent
 
 

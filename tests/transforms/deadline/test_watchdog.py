@@ -23,13 +23,13 @@ import numpy as np
 from beamlabel.transforms.deadline.watchdog import BatchDeadline, watched
 from beamlabel.transforms.records import ImageInfo, ImageRef, LoadedImage
 
-folder, how = sys.argv[1:]
+directory, how = sys.argv[1:]
 images = [
     LoadedImage(ImageRef("u", f"list#{row}", "u", row, unit), np.zeros((1, 1, 3), np.uint8), ImageInfo(1, 1, "png", 9))
     for row, unit in enumerate(("a", "a", "b"))
 ]
-deadline = BatchDeadline(folder, 0.5)
-with watched(images[:1], BatchDeadline(folder)):
+deadline = BatchDeadline(directory, 0.5)
+with watched(images[:1], BatchDeadline(directory)):
     pass
 with watched(images, deadline):
     {
@@ -76,13 +76,13 @@ def test_the_guard_is_gone_with_its_process(tmp_path):
 
 
 def test_an_image_that_hangs_twice_fails_and_others_of_its_batch_are_suspects(tmp_path):
-    folder = timeouts.folder(str(tmp_path))
-    assert timeouts.read(folder, "a") == timeouts.Timeouts()
-    timeouts.tell(folder, "a", ["list#0", "list#1", "list#2"], 600)
-    assert timeouts.read(folder, "a").suspects == {"list#0", "list#1", "list#2"}
-    timeouts.tell(folder, "a", ["list#1"], 600)
-    timeouts.tell(folder, "b", ["list#1"], 600)
-    assert timeouts.read(folder, "a") == timeouts.Timeouts({"list#1"}, {"list#0", "list#2"})
+    directory = timeouts.directory(str(tmp_path))
+    assert timeouts.read(directory, "a") == timeouts.Timeouts()
+    timeouts.tell(directory, "a", ["list#0", "list#1", "list#2"], 600)
+    assert timeouts.read(directory, "a").suspects == {"list#0", "list#1", "list#2"}
+    timeouts.tell(directory, "a", ["list#1"], 600)
+    timeouts.tell(directory, "b", ["list#1"], 600)
+    assert timeouts.read(directory, "a") == timeouts.Timeouts({"list#1"}, {"list#0", "list#2"})
 
 
 def test_suspects_are_alone_and_images_stay_in_order():
@@ -107,9 +107,9 @@ _SILENT = """
 import ctypes, os, signal, sys, time
 from beamlabel.transforms.deadline import watchdog
 watchdog.LEAST_SILENCE_SECONDS, watchdog.BEAT_SECONDS = 1.0, 0.1
-folder, how = sys.argv[1:]
+directory, how = sys.argv[1:]
 watchdog.watch_worker()
-with watchdog.watched((), watchdog.BatchDeadline(folder, 0.1)):
+with watchdog.watched((), watchdog.BatchDeadline(directory, 0.1)):
     pass
 time.sleep(1)
 {

@@ -12,7 +12,7 @@ from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.records import ImageError, Reason
 from support.paths import SHARED_CASES
 
-FOLDER = SHARED_CASES / "images"
+DIRECTORY = SHARED_CASES / "images"
 REASONS = {
     "png_idat_bad_crc.png": {Reason.CORRUPT},
     "png_width_0.png": {Reason.CORRUPT},
@@ -29,18 +29,18 @@ REFERENCES = {
     "reference_16_colours.png": "reference_16_colours.png",
 }
 
-pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="needs ../shared/cases, which is not shipped")
+pytestmark = pytest.mark.skipif(not DIRECTORY.exists(), reason="needs ../shared/cases, which is not shipped")
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*")))
+@pytest.mark.parametrize("name", sorted(path.name for path in DIRECTORY.glob("*")))
 def test_case(name):
-    data = (FOLDER / name).read_bytes()
+    data = (DIRECTORY / name).read_bytes()
     if name in REASONS:
         with pytest.raises(ImageError) as caught:
             decode(data, DecodeOptions(48, 64))
         assert caught.value.reason in REASONS[name]
         return
     pixels = decode(data, DecodeOptions(48, 64)).pixels.astype(int)
-    with Image.open(io.BytesIO((FOLDER / REFERENCES.get(name, "reference.png")).read_bytes())) as image:
+    with Image.open(io.BytesIO((DIRECTORY / REFERENCES.get(name, "reference.png")).read_bytes())) as image:
         difference = np.abs(pixels - np.asarray(image.convert("RGB")))
     assert difference.mean() < 6 if name.startswith("jpg") else difference.max() == 0

@@ -192,7 +192,7 @@ def test_the_pixel_limit_is_inclusive_and_ours_alone(monkeypatch):
     assert Image.MAX_IMAGE_PIXELS == 10
 
 
-def test_hostile_folder(tmp_path):
+def test_hostile_directory(tmp_path):
     expected = images.hostile_images(tmp_path)
     fetched = {name for name in expected if expected[name] not in (Reason.NOT_A_FILE, Reason.FORBIDDEN)}
     outcome = {}

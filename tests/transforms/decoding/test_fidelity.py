@@ -18,12 +18,12 @@ CROPS = 400
 pytestmark = pytest.mark.skipif(not MODULE.exists(), reason="needs ../shared/modules, which is not shipped")
 
 
-def crops(folder, count, *, size=None):
+def crops(directory, count, *, size=None):
     """Crops of the sample photographs in many regions, sizes and aspects; JPEG, or PNG of one size.
 
     None has a color profile, since TensorFlow's readers would ignore it (one photograph's is Adobe RGB).
     """
-    folder.mkdir()
+    directory.mkdir()
     photos = [Image.open(path).convert("RGB") for path in sample_photos()]
     rng = np.random.default_rng(5)
     paths = []
@@ -35,10 +35,10 @@ def crops(folder, count, *, size=None):
         )
         crop = photo.crop((left, top, left + width, top + height))
         if size:
-            paths.append(folder / f"{number:03d}.png")
+            paths.append(directory / f"{number:03d}.png")
             crop.resize(size).save(paths[-1], icc_profile=None)
         else:
-            paths.append(folder / f"{number:03d}.jpg")
+            paths.append(directory / f"{number:03d}.jpg")
             crop.save(paths[-1], quality=int(rng.integers(70, 96)), subsampling=int(rng.integers(0, 3)))
     return paths
 
@@ -49,11 +49,11 @@ def reference(tmp_path_factory):
     import tensorflow as tf
     import tensorflow_hub as hub
 
-    folder = tmp_path_factory.mktemp("module")
+    directory = tmp_path_factory.mktemp("module")
     import shutil
 
-    shutil.unpack_archive(MODULE, folder)
-    loaded = hub.load(str(folder), tags=[])
+    shutil.unpack_archive(MODULE, directory)
+    loaded = hub.load(str(directory), tags=[])
 
     def call(path):
         data = path.read_bytes()

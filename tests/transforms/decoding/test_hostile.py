@@ -19,8 +19,8 @@ def as_nobody(tmp_path):
     if os.geteuid() != 0:
         yield
         return
-    for folder in (tmp_path, *tmp_path.parents[:3]):  # with several pytest processes one directory more
-        folder.chmod(0o777)
+    for directory in (tmp_path, *tmp_path.parents[:3]):  # with several pytest processes one directory more
+        directory.chmod(0o777)
     yield
     os.seteuid(0)
 
@@ -31,24 +31,24 @@ def decode_here(data, options):
 
 
 def test_every_one_ends_as_a_row_or_as_a_failure_with_its_reason(tmp_path, as_nobody, monkeypatch):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    expected = hostile_images(folder)
+    directory = tmp_path / "photos"
+    directory.mkdir()
+    expected = hostile_images(directory)
     # The user nobody may be unable to run Python from root's home: import everything and compile the module now.
     cache = tmp_path / "cache"
     monkeypatch.setenv("BEAMLABEL_CACHE", str(cache))
-    label(tmp_path / "first", "--input", uri_list(tmp_path / "first.txt", [folder / "plain.jpg"]))
+    label(tmp_path / "first", "--input", uri_list(tmp_path / "first.txt", [directory / "plain.jpg"]))
     for path in (cache, *cache.rglob("*")):
         path.chmod(0o777)
     monkeypatch.setattr(decode, "decode_with_limits", decode_here)  # a child would import everything again
     names = list(expected)
-    uris = uri_list(tmp_path / "list.txt", [folder / name for name in names])
+    uris = uri_list(tmp_path / "list.txt", [directory / name for name in names])
     expected["unreadable.jpg"] = Reason.FORBIDDEN
     if os.geteuid() == 0:
         os.seteuid(65534)
     job = label(tmp_path / "out", "--input", uris, "--max_error_rate", 1)
     found = {row["uri"]: None for row in job.rows} | {f["uri"]: f["reason"] for f in job.failures}
-    wanted = {str(folder / name): reason and reason.value for name, reason in expected.items()}
+    wanted = {str(directory / name): reason and reason.value for name, reason in expected.items()}
     assert found == wanted
     assert job.code == 0
     reasons = Counter(reason for reason in wanted.values() if reason)

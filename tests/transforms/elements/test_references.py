@@ -12,7 +12,7 @@ from beamlabel.transforms.elements.references import ElementOptions, bare, field
 from beamlabel.transforms.records import Failure, ImageRef, Reason
 
 PLAIN = ElementOptions(base_dir="/base")
-INLINE = ElementOptions(uri="name", image="data", base_dir="gs://bucket/folder")
+INLINE = ElementOptions(uri="name", image="data", base_dir="gs://bucket/directory")
 
 
 class Photo(typing.NamedTuple):
@@ -61,7 +61,7 @@ def test_inline_images(data):
     alone = reference(data, INLINE)
     assert isinstance(alone, ImageRef) and alone.data == bytes(data) and alone.uri == ""
     by_uri = reference({"name": "a.jpg", "data": None}, INLINE)
-    assert isinstance(by_uri, ImageRef) and by_uri.location == "gs://bucket/folder/a.jpg"
+    assert isinstance(by_uri, ImageRef) and by_uri.location == "gs://bucket/directory/a.jpg"
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,15 @@ import sys
 
 import pytest
 
-from beamlabel.transforms.hub.partial import fill_folder, remove_left_over, write_file
+from beamlabel.transforms.hub.partial import fill_directory, remove_left_over, write_file
 
 # Reports that it has begun, and waits.
 FILLING = (
-    "import sys; from pathlib import Path; from beamlabel.transforms.hub.partial import fill_folder\n"
-    "def fill(folder):\n"
-    "    (folder / 'half').write_bytes(b'x')\n"
+    "import sys; from pathlib import Path; from beamlabel.transforms.hub.partial import fill_directory\n"
+    "def fill(directory):\n"
+    "    (directory / 'half').write_bytes(b'x')\n"
     "    print('begun', flush=True); sys.stdin.readline()\n"
-    "fill_folder(Path(sys.argv[1]), fill)"
+    "fill_directory(Path(sys.argv[1]), fill)"
 )
 
 
@@ -35,12 +35,12 @@ def filling(tmp_path):
         process.communicate()
 
 
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
 
 
-def full(folder):
-    (folder / "file").write_bytes(b"whole")
+def full(directory):
+    (directory / "file").write_bytes(b"whole")
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(filling, tmp_path):
@@ -48,7 +48,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(filling, tmp_path):
     process.kill()
     process.wait()
     assert len(names(tmp_path)) == 1
-    fill_folder(tmp_path / "module", full)
+    fill_directory(tmp_path / "module", full)
     assert names(tmp_path) == ["module"]
     process = filling("other")
     process.kill()
@@ -61,7 +61,7 @@ def test_what_a_live_process_makes_is_not_touched(filling, tmp_path):
     process = filling("slow")
     before = names(tmp_path)
     remove_left_over(tmp_path)
-    fill_folder(tmp_path / "module", full)
+    fill_directory(tmp_path / "module", full)
     assert names(tmp_path) == sorted([*before, "module"])
     process.communicate(b"\n")
     assert process.returncode == 0
@@ -90,10 +90,10 @@ def test_a_half_written_file_goes_too(tmp_path):
 
 
 def test_who_fails_leaves_nothing(tmp_path):
-    def fail(folder):
-        full(folder)
+    def fail(directory):
+        full(directory)
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        fill_folder(tmp_path / "module", fail)
+        fill_directory(tmp_path / "module", fail)
     assert names(tmp_path) == []

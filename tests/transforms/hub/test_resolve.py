@@ -20,7 +20,7 @@ HUB_PATH = "/google/imagenet/tiny/classification/1"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def directory(tmp_path_factory):
     path = tmp_path_factory.mktemp("module")
     with tarfile.open(TINY) as tar:
         tar.extractall(path, filter="data")
@@ -47,24 +47,24 @@ def test_the_fingerprint_is_that_of_the_documented_form(tmp_path):
     assert fingerprint(reversed(scan(tmp_path))) == fingerprint(scan(tmp_path))
 
 
-def test_folder_and_tarballs_have_one_fingerprint(tmp_path, folder):
-    copy = shutil.copytree(folder, tmp_path / "copy")
+def test_directory_and_tarballs_have_one_fingerprint(tmp_path, directory):
+    copy = shutil.copytree(directory, tmp_path / "copy")
     (copy / "empty").mkdir()
     tarballs = [
         TINY,
-        pack(tmp_path / "plain.tgz", folder, reverse=True),
-        pack(tmp_path / "wrapped.tar", folder, prefix="tiny/1/", mode="w"),
+        pack(tmp_path / "plain.tgz", directory, reverse=True),
+        pack(tmp_path / "wrapped.tar", directory, prefix="tiny/1/", mode="w"),
     ]
-    resolved = [resolve_module(str(path), tmp_path / "cache") for path in (folder, copy, *tarballs)]
+    resolved = [resolve_module(str(path), tmp_path / "cache") for path in (directory, copy, *tarballs)]
     assert len({module.fingerprint for module in resolved}) == 1
     assert all((module.path / "saved_model.pb").is_file() for module in resolved)
-    assert resolved[0].path == folder
+    assert resolved[0].path == directory
     assert resolved[2].handle == str(TINY)
 
 
 @pytest.mark.parametrize("change", ["content", "name", "extra"])
-def test_any_change_to_the_files_changes_the_fingerprint(tmp_path, folder, change):
-    copy = shutil.copytree(folder, tmp_path / "copy")
+def test_any_change_to_the_files_changes_the_fingerprint(tmp_path, directory, change):
+    copy = shutil.copytree(directory, tmp_path / "copy")
     if change == "content":
         data = bytearray((copy / "variables" / "variables.index").read_bytes())
         data[100] ^= 1
@@ -74,7 +74,8 @@ def test_any_change_to_the_files_changes_the_fingerprint(tmp_path, folder, chang
     else:
         (copy / "assets" / "labels.txt").write_text("cat\n")
     assert (
-        resolve_module(str(copy), tmp_path).fingerprint != resolve_module(str(folder), tmp_path).fingerprint
+        resolve_module(str(copy), tmp_path).fingerprint
+        != resolve_module(str(directory), tmp_path).fingerprint
     )
 
 
@@ -99,11 +100,11 @@ def test_local_modules_are_resolved_without_tensorflow(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_relative_paths_home_and_file_uris(tmp_path, folder, monkeypatch):
-    monkeypatch.chdir(folder.parent)
-    monkeypatch.setenv("HOME", str(folder.parent))
-    for handle in (folder.name, f"~/{folder.name}", f"file://{folder}"):
-        assert resolve_module(handle, tmp_path).path == folder
+def test_relative_paths_home_and_file_uris(tmp_path, directory, monkeypatch):
+    monkeypatch.chdir(directory.parent)
+    monkeypatch.setenv("HOME", str(directory.parent))
+    for handle in (directory.name, f"~/{directory.name}", f"file://{directory}"):
+        assert resolve_module(handle, tmp_path).path == directory
 
 
 @pytest.mark.parametrize("damage", ["delete", "shorten", "alter", "empty"])
@@ -138,7 +139,7 @@ def test_extraction_leaves_nothing_half_done(tmp_path):
     assert list((tmp_path / "cache" / "modules").iterdir()) == []
 
 
-def test_a_tarball_cannot_write_outside_its_folder(tmp_path):
+def test_a_tarball_cannot_write_outside_its_directory(tmp_path):
     evil = tmp_path / "evil.tar"
     with tarfile.open(evil, "w") as tar:
         member = tarfile.TarInfo("../../escaped")
@@ -149,11 +150,11 @@ def test_a_tarball_cannot_write_outside_its_folder(tmp_path):
     assert not list(tmp_path.rglob("escaped"))
 
 
-def test_bad_local_handles_say_what_was_found(tmp_path, folder):
+def test_bad_local_handles_say_what_was_found(tmp_path, directory):
     (tmp_path / "notes.txt").write_text("no module")
     (tmp_path / "h5").mkdir()
     (tmp_path / "h5" / "model.h5").write_bytes(b"")
-    half = shutil.copytree(folder, tmp_path / "half")
+    half = shutil.copytree(directory, tmp_path / "half")
     (half / "variables" / "variables.data-00000-of-00001").unlink()
     expected = {
         "absent": "absent: no such file or directory",
@@ -193,7 +194,7 @@ DAMAGE = {
     "no variables": lambda module: shutil.rmtree(module / "variables"),
     "no shard": lambda module: (module / "variables" / "variables.data-00000-of-00001").unlink(),
     "short shard": lambda module: os.truncate(module / "variables" / "variables.data-00000-of-00001", 9),
-    "empty folder": lambda module: [shutil.rmtree(module), module.mkdir()],
+    "empty directory": lambda module: [shutil.rmtree(module), module.mkdir()],
 }
 
 
@@ -208,7 +209,7 @@ def test_a_half_empty_cache_is_repaired_by_one_download(hub, tmp_path, damage):
 
 
 @pytest.mark.parametrize("damage", ["no graph", "no variables", "no shard"])
-def test_a_half_empty_folder_of_others_is_repaired_by_one_download(hub, tmp_path, monkeypatch, damage):
+def test_a_half_empty_directory_of_others_is_repaired_by_one_download(hub, tmp_path, monkeypatch, damage):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
     handle = hub.url_of(HUB_PATH)
     first = resolve_module(handle, tmp_path)
@@ -219,7 +220,7 @@ def test_a_half_empty_folder_of_others_is_repaired_by_one_download(hub, tmp_path
     assert hub.count(HUB_PATH) == 2
 
 
-def test_a_whole_folder_of_others_is_used_as_it_is(hub, tmp_path, monkeypatch):
+def test_a_whole_directory_of_others_is_used_as_it_is(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
     handle = hub.url_of(HUB_PATH)
     first = resolve_module(handle, tmp_path)
@@ -229,8 +230,8 @@ def test_a_whole_folder_of_others_is_used_as_it_is(hub, tmp_path, monkeypatch):
     assert hub.count(HUB_PATH) == 1
 
 
-def test_a_module_that_is_broken_on_the_hub_itself_is_an_error(hub, tmp_path, folder):
-    half = shutil.copytree(folder, tmp_path / "half")
+def test_a_module_that_is_broken_on_the_hub_itself_is_an_error(hub, tmp_path, directory):
+    half = shutil.copytree(directory, tmp_path / "half")
     (half / "variables" / "variables.data-00000-of-00001").unlink()
     hub.files["/half/1"] = pack(tmp_path / "half.tar.gz", half).read_bytes()
     with pytest.raises(ModuleError, match="is missing"):
@@ -296,7 +297,7 @@ def test_a_hub_that_redirects_elsewhere_than_the_web(hub, tmp_path, target):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_hub_whose_tarball_has_a_flipped_bit(hub, tmp_path, folder, seed):
+def test_a_hub_whose_tarball_has_a_flipped_bit(hub, tmp_path, directory, seed):
     data = bytearray(TINY.read_bytes())
     place = random.Random(seed).randrange(len(data) * 8)
     data[place // 8] ^= 1 << place % 8
@@ -306,18 +307,18 @@ def test_a_hub_whose_tarball_has_a_flipped_bit(hub, tmp_path, folder, seed):
     except ModuleError:
         assert list((tmp_path / "hub").iterdir()) == []
     else:
-        assert found == resolve_module(str(folder), tmp_path).fingerprint
+        assert found == resolve_module(str(directory), tmp_path).fingerprint
 
 
-def test_a_pinned_module_is_no_other(hub, tmp_path, folder):
-    right = resolve_module(str(folder), tmp_path).fingerprint
+def test_a_pinned_module_is_no_other(hub, tmp_path, directory):
+    right = resolve_module(str(directory), tmp_path).fingerprint
     assert resolve_module(str(TINY), tmp_path, expected_fingerprint=right.upper()).fingerprint == right
-    for handle in (str(folder), str(TINY), hub.url_of(HUB_PATH)):
+    for handle in (str(directory), str(TINY), hub.url_of(HUB_PATH)):
         with pytest.raises(ModuleError, match=right):
             resolve_module(handle, tmp_path, expected_fingerprint="0" * 64)
 
 
-def test_what_a_killed_process_left_in_the_cache_goes(tmp_path, folder):
+def test_what_a_killed_process_left_in_the_cache_goes(tmp_path, directory):
     resolve_module(str(TINY), tmp_path)
     left = [
         tmp_path / ".a.beamlabel-1",
@@ -326,21 +327,21 @@ def test_what_a_killed_process_left_in_the_cache_goes(tmp_path, folder):
     ]
     for path in left:
         (path / "variables").mkdir(parents=True)
-    resolve_module(str(folder), tmp_path)
+    resolve_module(str(directory), tmp_path)
     assert not any(path.exists() for path in left)
 
 
 # --- gs://
 
 
-@pytest.mark.parametrize("form", ["folder", "folder/", "tarball"])
-def test_modules_on_gs(gcs, tmp_path, folder, form):
+@pytest.mark.parametrize("form", ["directory", "directory/", "tarball"])
+def test_modules_on_gs(gcs, tmp_path, directory, form):
     if form == "tarball":
         handle = gcs.put("m/tiny.tar.gz", TINY.read_bytes())
     else:
-        for file in folder.rglob("*"):
+        for file in directory.rglob("*"):
             if file.is_file():
-                gcs.put(f"m/tiny/{file.relative_to(folder).as_posix()}", file.read_bytes())
+                gcs.put(f"m/tiny/{file.relative_to(directory).as_posix()}", file.read_bytes())
         gcs.put("m/tiny/assets/", b"")  # storage browsers leave this for an empty directory
         gcs.put("m/tiny2/saved_model.pb", b"another module")
         handle = gcs.uri("m/tiny") + ("/" if form.endswith("/") else "")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from beamlabel.transforms.hub.download import hub_folder
+from beamlabel.transforms.hub.download import hub_directory
 from beamlabel.transforms.hub.files import Receipt, fingerprint, scan
 from beamlabel.transforms.hub.resolve import ModuleError, NotAtHandError, resolve_module
 from beamlabel.transforms.hub.shared_cache import fetch_to_shared
@@ -73,8 +73,8 @@ def end(process):
     process.stdout.close()
 
 
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
 
 
 def test_of_two_processes_one_fetches_and_both_have_the_module(held_hub, shared, tmp_path):
@@ -94,8 +94,11 @@ def test_of_two_processes_one_fetches_and_both_have_the_module(held_hub, shared,
     expected = resolve_module(str(TINY), tmp_path / "other").fingerprint
     assert [lines[-1] for lines in rest] == [f"found {expected}"] * 2
     assert held_hub.count(HUB_PATH) == 1
-    folder = hub_folder(handle, shared).name
-    assert [name for name in names(shared) if name.startswith(folder)] == [folder, f"{folder}.descriptor.txt"]
+    directory = hub_directory(handle, shared).name
+    assert [name for name in names(shared) if name.startswith(directory)] == [
+        directory,
+        f"{directory}.descriptor.txt",
+    ]
 
 
 def test_who_was_killed_while_it_fetched_holds_up_nobody(held_hub, shared, tmp_path):
@@ -111,9 +114,9 @@ def test_who_was_killed_while_it_fetched_holds_up_nobody(held_hub, shared, tmp_p
 
 def test_a_lock_of_another_machine_is_said_and_taken_away(hub, shared, tmp_path, monkeypatch, caplog):
     handle = hub.url_of(HUB_PATH)
-    folder = hub_folder(handle, shared)
+    directory = hub_directory(handle, shared)
     shared.mkdir()
-    folder.with_name(f"{folder.name}.lock").write_text("elsewhere.1.f00")
+    directory.with_name(f"{directory.name}.lock").write_text("elsewhere.1.f00")
     now = [0.0]
     import tensorflow_hub
 
@@ -133,8 +136,8 @@ def test_a_lock_of_another_machine_is_said_and_taken_away(hub, shared, tmp_path,
 
 
 def test_who_fails_leaves_nothing(shared):
-    def fail(folder):
-        (folder / "half").write_bytes(b"x")
+    def fail(directory):
+        (directory / "half").write_bytes(b"x")
         raise ModuleError("the hub is gone")
 
     with pytest.raises(ModuleError, match="the hub is gone"):
@@ -189,10 +192,10 @@ except ValueError as error:
 def test_a_module_in_a_cache_that_may_only_be_read(hub, shared, tmp_path, has_receipt, has_variables):
     """A file system mounted read-only, which also binds root."""
     handle = hub.url_of(HUB_PATH)
-    folder = resolve_module(handle, tmp_path / "cache").path
+    directory = resolve_module(handle, tmp_path / "cache").path
     if not has_variables:
-        shutil.rmtree(folder / "variables")
-    expected = fingerprint(scan(folder))
+        shutil.rmtree(directory / "variables")
+    expected = fingerprint(scan(directory))
     if not has_receipt:
         for path in (*shared.glob("beamlabel-*.json"), *shared.glob("*.descriptor.txt")):
             path.unlink()
@@ -225,15 +228,15 @@ def test_a_damaged_module_in_a_cache_that_may_only_be_read(hub, shared, tmp_path
     assert hub.count(HUB_PATH) == 1
 
 
-@pytest.mark.parametrize("folder", ["../victim", "victim", "/victim", "", 1, None, ["x"]])
-def test_a_forged_receipt_leads_nowhere(hub, shared, tmp_path, folder):
+@pytest.mark.parametrize("directory", ["../victim", "victim", "/victim", "", 1, None, ["x"]])
+def test_a_forged_receipt_leads_nowhere(hub, shared, tmp_path, directory):
     handle = hub.url_of(HUB_PATH)
     first = resolve_module(handle, tmp_path / "cache")
     (receipt,) = shared.glob("beamlabel-*.json")
     victim = shared / "victim"
     shutil.copytree(first.path, victim)
     (victim / "assets" / "x").write_text("another module")
-    forged = {**json.loads(receipt.read_text()), "folder": folder}
+    forged = {**json.loads(receipt.read_text()), "folder": directory}
     forged["files"] = [vars(entry) for entry in scan(victim)]
     receipt.write_text(json.dumps(forged))
     with pytest.raises(NotAtHandError):

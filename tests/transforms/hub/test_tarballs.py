@@ -30,16 +30,16 @@ def tar_of(*members, end=True):
     return buffer.getvalue() if end else plain
 
 
-def extracted(data, folder):
-    folder.mkdir(parents=True)
-    extract_tar(io.BytesIO(data), folder)
-    return fingerprint(scan(folder))
+def extracted(data, directory):
+    directory.mkdir(parents=True)
+    extract_tar(io.BytesIO(data), directory)
+    return fingerprint(scan(directory))
 
 
-def refused(data, folder, match="."):
+def refused(data, directory, match="."):
     with pytest.raises(ModuleError, match=match):
-        extracted(data, folder / "m")
-    assert list((folder / "m").iterdir()) == []
+        extracted(data, directory / "m")
+    assert list((directory / "m").iterdir()) == []
 
 
 SMALL = gzip.compress(
@@ -186,11 +186,11 @@ def member(name, kind, link=""):
     ],
     ids=lambda info: f"{info.type!r} {info.name[:12]} {info.linkname}",
 )
-def test_members_that_are_no_files_of_the_folder(tmp_path, info):
-    folder = tmp_path / "in" / "m"
-    folder.mkdir(parents=True)
+def test_members_that_are_no_files_of_the_directory(tmp_path, info):
+    directory = tmp_path / "in" / "m"
+    directory.mkdir(parents=True)
     try:
-        extract_tar(io.BytesIO(tar_of(("x", b"data"), (info, b""))), folder)
+        extract_tar(io.BytesIO(tar_of(("x", b"data"), (info, b""))), directory)
     except (ModuleError, OSError):
         pass
     else:
@@ -198,8 +198,8 @@ def test_members_that_are_no_files_of_the_folder(tmp_path, info):
         assert info.name == "/etc/a" or info.type == tarfile.CONTTYPE
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
     assert {path.name for path in (tmp_path / "in").iterdir()} == {"m"}
-    assert all(path.is_file() or path.is_dir() for path in folder.rglob("*"))
-    assert not any(path.is_symlink() for path in folder.rglob("*"))
+    assert all(path.is_file() or path.is_dir() for path in directory.rglob("*"))
+    assert not any(path.is_symlink() for path in directory.rglob("*"))
 
 
 def test_a_sparse_file_that_claims_a_terabyte(tmp_path):
@@ -263,15 +263,15 @@ def test_headers_that_make_no_sense_are_refused(tmp_path, kind):
     refused_all(HEADERS[kind] + bytes(1024), tmp_path)
 
 
-def refused_all(data, folder):
+def refused_all(data, directory):
     """Checks that resolving a module gives one line and leaves no file."""
-    (folder / "m.tar").write_bytes(data)
+    (directory / "m.tar").write_bytes(data)
     with pytest.raises(ModuleError):
-        resolve_module(str(folder / "m.tar"), folder / "cache")
-    assert list((folder / "cache" / "modules").iterdir()) == []
-    (folder / "m").mkdir()
+        resolve_module(str(directory / "m.tar"), directory / "cache")
+    assert list((directory / "cache" / "modules").iterdir()) == []
+    (directory / "m").mkdir()
     with pytest.raises(ModuleError):
-        extract_tar(io.BytesIO(data), folder / "m")
+        extract_tar(io.BytesIO(data), directory / "m")
 
 
 @pytest.mark.parametrize("names", [("n", "n/x"), (".",), ("x" * 300 + "/y",), ("\\..\\x", "\\..\\x")])

@@ -120,7 +120,7 @@ def test_it_is_measured_once_a_host(tmp_path, monkeypatch, spec):
 
 
 def test_without_a_cache_it_is_the_usual_one(tmp_path, monkeypatch, spec):
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no directory")
     monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(chunk_size, "measured", lambda *_: 8)
     assert chunk_size.chunk_size(spec, "litert 1", 4, Fake) == 4

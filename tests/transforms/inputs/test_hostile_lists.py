@@ -72,12 +72,14 @@ def test_lines_are_taken_as_they_are(tmp_path, text, found):
     ids=ascii,
 )  # fmt: skip
 @pytest.mark.parametrize(
-    "place", ["{folder}/", "gs://", "s3://bucket/", "https://", "nosuch://", "hdfs://", ""]
+    "place", ["{directory}/", "gs://", "s3://bucket/", "https://", "nosuch://", "hdfs://", ""]
 )
 def test_a_reference_of_any_characters_is_a_failure_with_a_reason(tmp_path, name, place, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImageError) as caught:
-        fetch(place.format(folder=tmp_path) + name, FetchOptions(allowed_schemes=("file", "https", "nosuch")))
+        fetch(
+            place.format(directory=tmp_path) + name, FetchOptions(allowed_schemes=("file", "https", "nosuch"))
+        )
     assert caught.value.reason in (
         Reason.NOT_FOUND, Reason.NOT_A_FILE, Reason.NOT_ALLOWED, Reason.UNSUPPORTED_SCHEME,
         Reason.SCHEME_NOT_ALLOWED, Reason.INVALID_URI,

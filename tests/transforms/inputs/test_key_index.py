@@ -69,14 +69,14 @@ def test_threads_add_at_the_same_time(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
-def _peak_of_writing(folder, count):
+def _peak_of_writing(directory, count):
     """The peak of Python's memory in bytes while an index of this number of keys is written."""
     tracemalloc.start()
     try:
-        with KeyIndexWriter(folder) as writer:
+        with KeyIndexWriter(directory) as writer:
             for start in range(0, count, 1000):
                 writer.add(key(str(n)) for n in range(start, start + 1000))
-            writer.finish(folder / str(count))
+            writer.finish(directory / str(count))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

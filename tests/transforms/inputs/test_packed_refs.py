@@ -69,9 +69,9 @@ def test_a_line_is_json_whatever_it_says(rest, stat):
     assert list(unpack(pack(refs, with_listing_stat=True).data)) == refs
 
 
-@pytest.mark.parametrize("where", ["a folder", "gs://"])
+@pytest.mark.parametrize("where", ["a directory", "gs://"])
 def test_staged_references_are_opened_and_counted_as_carried_ones(tmp_path, gcs, where, monkeypatch):
-    staging = str(tmp_path / "staging") if where == "a folder" else f"{gcs.url}/staging"
+    staging = str(tmp_path / "staging") if where == "a directory" else f"{gcs.url}/staging"
     lines = tmp_path / "list.txt"
     lines.write_text("".join(f"{n}.jpg\n" for n in range(10)))
     options = SourceOptions("/base", ParquetColumns(uri="uri"), shard_rows=4)

@@ -136,24 +136,24 @@ def test_what_is_not_a_file(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def shared_folder() -> Iterator[Path]:
+def shared_directory() -> Iterator[Path]:
     """A directory that every user may enter, unlike ``tmp_path``."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
 
 
-def test_an_unreadable_file(shared_folder: Path) -> None:
+def test_an_unreadable_file(shared_directory: Path) -> None:
     for name, mode in (("open", 0o644), ("closed", 0)):
-        (shared_folder / name).write_bytes(b"image")
-        (shared_folder / name).chmod(mode)
+        (shared_directory / name).write_bytes(b"image")
+        (shared_directory / name).chmod(mode)
     root = os.geteuid() == 0  # root ignores file modes
     try:
         if root:
             os.seteuid(65534)
-        assert fetch(str(shared_folder / "open"), OPTIONS).data == b"image"
-        error = refusal(shared_folder / "closed")
+        assert fetch(str(shared_directory / "open"), OPTIONS).data == b"image"
+        error = refusal(shared_directory / "closed")
     finally:
         if root:
             os.seteuid(0)

@@ -30,7 +30,7 @@ def refusal(uri: str, options: FetchOptions = OPTIONS) -> ImageError:
     return http_site.refusal(fetch, uri, options)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "folder/ü 漢 b#c%20d:e?f=1&g+h.jpg", "a//b", "./a"])
+@pytest.mark.parametrize("name", ["a.jpg", "directory/ü 漢 b#c%20d:e?f=1&g+h.jpg", "a//b", "./a"])
 def test_one_request_an_image(gcs: Bucket, name: str) -> None:
     uri = gcs.put(name, BODY)
     assert fetch(uri, OPTIONS).data == BODY

@@ -20,7 +20,7 @@ def refusal(uri: str, options: FetchOptions = OPTIONS) -> ImageError:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.jpg", "folder/ü 漢 b#c%20d:e?f=1&g+h~i.jpg", "a//b", "./a", "../a", "/a", "a/", " "]
+    "name", ["a.jpg", "directory/ü 漢 b#c%20d:e?f=1&g+h~i.jpg", "a//b", "./a", "../a", "/a", "a/", " "]
 )
 def test_one_request_an_image(s3: S3Bucket, name: str) -> None:
     uri = s3.put(name, BODY)

@@ -33,11 +33,11 @@ def tiny(cache_dir):
     ],
 )
 def test_genuine_modules_give_what_tensorflow_1_computed(cache_dir, name):
-    folder = DATA if name.startswith("tiny") else GENUINE
-    if not (folder / f"{name}.tar.gz").is_file():
+    directory = DATA if name.startswith("tiny") else GENUINE
+    if not (directory / f"{name}.tar.gz").is_file():
         pytest.skip(f"{name} is not beside the repository")
-    module = inspect_module(resolve_module(str(folder / f"{name}.tar.gz"), cache_dir))
-    expected = np.load(folder / f"{name}.expected.npz")
+    module = inspect_module(resolve_module(str(directory / f"{name}.tar.gz"), cache_dir))
+    expected = np.load(directory / f"{name}.expected.npz")
     assert module.kind == "tf1_hub"
     assert (module.height, module.width) == expected["images"].shape[1:3]
     assert module.input_range == (0, 1)

@@ -179,8 +179,8 @@ def test_only_one_place_has_tensorflow_load_a_module():
     """Any other place would bypass the check; ``beamlabel train`` may load the module it has just written."""
     loading = {
         str(path.relative_to(ROOT))
-        for folder in ("pipeline", "transforms")
-        for path in (ROOT / folder).rglob("*.py")
+        for directory in ("pipeline", "transforms")
+        for path in (ROOT / directory).rglob("*.py")
         if any(
             text in path.read_text()
             for text in (

@@ -47,9 +47,9 @@ def looping(tmp_path_factory):
             return {"logits": last}
 
     module = Looping()
-    folder = tmp_path_factory.mktemp("looping")
-    tf.saved_model.save(module, str(folder), signatures=module.serve)
-    return folder
+    directory = tmp_path_factory.mktemp("looping")
+    tf.saved_model.save(module, str(directory), signatures=module.serve)
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +57,16 @@ def looping_tf1(tmp_path_factory):
     """A TF1 Hub module with an endless loop."""
     import tensorflow as tf
 
-    v1, folder = tf.compat.v1, tmp_path_factory.mktemp("tf1") / "module"
+    v1, directory = tf.compat.v1, tmp_path_factory.mktemp("tf1") / "module"
     with v1.Graph().as_default(), v1.Session() as session:
         images = v1.placeholder(tf.float32, [None, 8, 8, 3])
         mean = tf.reduce_mean(images, [1, 2])
         _, last = v1.while_loop(lambda step, _: step >= 0, lambda step, x: (step * 1, x + 1e-9), (0, mean))
         signature = v1.saved_model.predict_signature_def({"images": images}, {"default": last})
-        builder = v1.saved_model.Builder(str(folder))
+        builder = v1.saved_model.Builder(str(directory))
         builder.add_meta_graph_and_variables(session, [], {"default": signature})
         builder.save()
-    return folder
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,9 @@ def greedy(tmp_path_factory):
             return {"logits": mean + tf.reduce_max(tf.random.stateless_uniform([rows], seed=[1, 2])) * 0}
 
     module = Greedy()
-    folder = tmp_path_factory.mktemp("greedy")
-    tf.saved_model.save(module, str(folder), signatures=module.serve)
-    return folder
+    directory = tmp_path_factory.mktemp("greedy")
+    tf.saved_model.save(module, str(directory), signatures=module.serve)
+    return directory
 
 
 def children_of(pid: int) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.places import ALL, DiskFolder, FileUris, LocalFolder, Place
+from support.places import ALL, DiskDirectory, FileUris, LocalDirectory, Place
 
 
 def _place(kind: str, request: pytest.FixtureRequest) -> Place:
@@ -17,11 +17,13 @@ def _place(kind: str, request: pytest.FixtureRequest) -> Place:
     if kind in ("s3", "azure"):
         return request.getfixturevalue(kind)
     # Not tmp_path itself, which other users cannot enter.
-    folder = Path(request.getfixturevalue("open_folder"), "a folder #1 %20 é" if kind == "file" else "folder")
-    folder.mkdir(mode=0o755)
+    directory = Path(
+        request.getfixturevalue("open_directory"), "a directory #1 %20 é" if kind == "file" else "directory"
+    )
+    directory.mkdir(mode=0o755)
     if kind == "beam-refusing":
-        return DiskFolder(folder, refuses=True)
-    return {"local": LocalFolder, "file": FileUris, "beam": DiskFolder}[kind](folder)
+        return DiskDirectory(directory, refuses=True)
+    return {"local": LocalDirectory, "file": FileUris, "beam": DiskDirectory}[kind](directory)
 
 
 @pytest.fixture(params=ALL)

@@ -14,15 +14,15 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
 from beamlabel.transforms.records import ImageError, Reason
 from beamlabel.transforms.storage import retries
-from support.places import DiskFileSystem, DiskFolder
+from support.places import DiskDirectory, DiskFileSystem
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> DiskFolder:
-    return DiskFolder(tmp_path)
+def disk(tmp_path: Path) -> DiskDirectory:
+    return DiskDirectory(tmp_path)
 
 
-def test_the_version_is_the_time_of_the_last_update(disk: DiskFolder) -> None:
+def test_the_version_is_the_time_of_the_last_update(disk: DiskDirectory) -> None:
     path = disk.put("a/é b.txt.gz", b"not compressed")
     assert storage.stat(path) == storage.StoredFile(path, 14, "1700000000.0")
 
@@ -36,7 +36,7 @@ def test_the_version_is_the_time_of_the_last_update(disk: DiskFolder) -> None:
     ],
 )
 def test_what_beam_wraps_is_unwrapped(
-    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch, cause: Exception, expected: type
+    disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch, cause: Exception, expected: type
 ) -> None:
     path = disk.put("a", b"")
 
@@ -54,7 +54,7 @@ def test_what_beam_wraps_is_unwrapped(
     "cause", [TimeoutError(errno.ETIMEDOUT, "late"), PermissionError("closed"), FileNotFoundError("gone")]
 )
 def test_what_a_file_system_raises_by_itself_keeps_its_class_and_names_the_path(
-    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch, cause: OSError
+    disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch, cause: OSError
 ) -> None:
     path = disk.put("a", b"")
 
@@ -85,7 +85,7 @@ class S3ClientError(Exception):
     ],
 )
 def test_what_the_client_of_a_storage_raises_is_an_os_error(
-    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch, cause: Exception, expected: type
+    disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch, cause: Exception, expected: type
 ) -> None:
     def fail(self: object, *_: object) -> None:
         raise cause
@@ -99,7 +99,7 @@ def test_what_the_client_of_a_storage_raises_is_an_os_error(
 
 
 def test_a_file_that_comes_between_look_and_create_is_not_replaced(
-    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch
+    disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DiskFileSystem, "refuses", True)
     disk.put("a", b"theirs")
@@ -132,7 +132,7 @@ BUSY = [
 ]
 
 
-def test_what_may_pass_is_tried_again(disk: DiskFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_pass_is_tried_again(disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     path = disk.put("a", b"0123456789")
     for name, call in [
         ("exists", lambda: storage.stat(path)),
@@ -156,7 +156,7 @@ def test_what_may_pass_is_tried_again(disk: DiskFolder, monkeypatch: pytest.Monk
 
 
 def test_a_read_that_breaks_off_goes_on_where_it_was(
-    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch
+    disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = disk.put("a", b"0123456789")
     monkeypatch.setattr(DiskFileSystem, "open", lambda *_, **__: Shaky(b"0123456789"))
@@ -168,7 +168,7 @@ def test_a_read_that_breaks_off_goes_on_where_it_was(
 
 
 def test_a_file_that_is_replaced_while_a_read_breaks_off(
-    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch
+    disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = disk.put("a", b"0123456789")
     monkeypatch.setattr(DiskFileSystem, "open", lambda *_, **__: Shaky(b"0123456789"))
@@ -189,7 +189,7 @@ def test_a_file_that_is_replaced_while_a_read_breaks_off(
     ],
 )
 def test_what_will_not_pass_is_tried_once(
-    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch, cause: Exception, reason: Reason
+    disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch, cause: Exception, reason: Reason
 ) -> None:
     path = disk.put("a", b"x")
     tries = []

@@ -135,7 +135,7 @@ def test_what_is_not_there(place: Place, name: str) -> None:
 
 
 @pytest.mark.parametrize("place", ATOMIC, indirect=True)
-def test_a_folder_is_no_file(place: Place) -> None:
+def test_a_directory_is_no_file(place: Place) -> None:
     place.put("a/b/c", b"x")
     for name in ("a", "a/b"):
         assert not storage.exists(place.uri(name))
@@ -155,7 +155,7 @@ def test_gs_what_is_forbidden(gs: Place, status: int) -> None:
 @pytest.mark.parametrize("place", ["local", "file", "beam"], indirect=True)
 def test_what_is_forbidden(place: Place, request: pytest.FixtureRequest) -> None:
     path = place.put("a", b"x")
-    (place.folder / "a").chmod(0)
+    (place.directory / "a").chmod(0)
     request.getfixturevalue("as_nobody")
     _is_refused(path, place.shown("a"))
     for write in (storage.write_bytes, storage.create_if_absent):
@@ -315,10 +315,14 @@ def test_one_of_many_creates(place: Place, size: int, same: bool) -> None:
 def test_copy(place: Place) -> None:
     source = place.put("a", b"1")
     place.put("old", b"0")
-    for target in ("old", "new/folder/b"):
+    for target in ("old", "new/directory/b"):
         storage.copy(source, place.uri(target))
     storage.copy(source, source)
-    assert {name: place.get(name) for name in place.list()} == {"a": b"1", "old": b"1", "new/folder/b": b"1"}
+    assert {name: place.get(name) for name in place.list()} == {
+        "a": b"1",
+        "old": b"1",
+        "new/directory/b": b"1",
+    }
     storage.write_bytes(source, b"2")
     assert place.get("old") == b"1"
 

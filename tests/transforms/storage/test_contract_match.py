@@ -34,7 +34,7 @@ def tree(place: Place) -> Place:
         place.put("t/a/", b"")
         place.put("t/a/empty/", b"")
     else:
-        (place.folder / "t/a/empty").mkdir()
+        (place.directory / "t/a/empty").mkdir()
     return place
 
 
@@ -114,7 +114,7 @@ def test_the_literal_file_wins(place: Place) -> None:
         assert [f.path for f in storage.match(f"{place.url}/{pattern}")] == [place.shown(name)]
 
 
-def test_a_folder_of_the_very_name_wins(place: Place) -> None:
+def test_a_directory_of_the_very_name_wins(place: Place) -> None:
     for name in ("in[1]/b/2", "in[1]/a", "in1/c"):
         place.put(name, b"")
     pattern = f"{place.url}/in[1]/"

@@ -234,8 +234,8 @@ def test_what_a_pattern_cannot_match_is_not_listed(gs: Bucket, monkeypatch: pyte
     assert len(gs.server.requests) == 2
 
 
-def test_delete_tree_takes_what_stands_for_folders(gs: Bucket) -> None:
-    for name in ("a", "a/", "a/1", "a/folder/", "ab"):
+def test_delete_tree_takes_what_stands_for_directories(gs: Bucket) -> None:
+    for name in ("a", "a/", "a/1", "a/directory/", "ab"):
         gs.put(name, b"")
     storage.delete_tree(gs.uri("a/"))
     assert gs.list() == ["a", "ab"]

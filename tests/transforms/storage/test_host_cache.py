@@ -278,11 +278,11 @@ def test_a_process_does_not_evict_its_own(gcs, own_cache):
 
 
 def test_what_a_killed_fetch_left_counts_and_goes(gcs, own_cache):
-    folder = own_cache / "staged"
-    folder.mkdir(parents=True)
-    (folder / ("0" * 64 + ".partial")).write_bytes(bytes(5000))
+    directory = own_cache / "staged"
+    directory.mkdir(parents=True)
+    (directory / ("0" * 64 + ".partial")).write_bytes(bytes(5000))
     open_artifact(*staged(gcs, "module", 1000), max_bytes=2000)
-    assert not [*folder.glob("*.partial")]
+    assert not [*directory.glob("*.partial")]
 
 
 def test_without_a_cache_it_is_held_in_memory(gcs, monkeypatch, caplog):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beamlabel.transforms.storage.inside import OutsideError, RealFolder, below, is_plain, real
+from beamlabel.transforms.storage.inside import OutsideError, RealDirectory, below, is_plain, real
 
 PLAIN = [
     "part-20260101T000000Z-abcdef-00000.parquet",
@@ -33,21 +33,21 @@ def test_plain_names_are_below(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*OTHERS, None, 1, ["a"], b"a"])
-@pytest.mark.parametrize("folder", ["/out", "gs://bucket/out"])
-def test_other_names_are_refused(folder: str, name: object) -> None:
+@pytest.mark.parametrize("directory", ["/out", "gs://bucket/out"])
+def test_other_names_are_refused(directory: str, name: object) -> None:
     assert not is_plain(name)
     with pytest.raises(OutsideError):
-        below(folder, name)
+        below(directory, name)
 
 
-def test_links_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+def test_links_may_not_lead_out_of_the_directory(tmp_path: Path) -> None:
     out, victim = tmp_path / "out", tmp_path / "victim"
     (out / "inner").mkdir(parents=True)
     victim.mkdir()
     (victim / "a.txt").write_text("theirs")
     (out / "inner" / "a.txt").write_text("ours")
     links = {
-        "folder": victim,
+        "directory": victim,
         "file": victim / "a.txt",
         "gone": victim / "gone",
         "up": "..",
@@ -55,8 +55,8 @@ def test_links_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     }
     for name, target in links.items():
         (out / name).symlink_to(target)
-    (out / "chain").symlink_to("folder")
-    for name in ("folder/a.txt", "file", "gone", "up/victim/a.txt", "chain/a.txt", "folder/not/there"):
+    (out / "chain").symlink_to("directory")
+    for name in ("directory/a.txt", "file", "gone", "up/victim/a.txt", "chain/a.txt", "directory/not/there"):
         with pytest.raises(OutsideError):
             below(str(out), name)
     assert below(str(out), "within/a.txt") == f"{out}/within/a.txt"
@@ -66,61 +66,62 @@ def test_links_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     path = tmp_path / "real" / "out"
     (path / "sub").mkdir(parents=True)
     (tmp_path / "real" / "outer").mkdir()
     return path
 
 
-def test_a_folder_is_known_by_every_name(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_directory_is_known_by_every_name(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "link").symlink_to(folder)
-    (tmp_path / "above").symlink_to(folder.parent)
-    (tmp_path / "file").symlink_to(folder / "sub" / "a.txt")
-    monkeypatch.chdir(folder)
+    (tmp_path / "link").symlink_to(directory)
+    (tmp_path / "above").symlink_to(directory.parent)
+    (tmp_path / "file").symlink_to(directory / "sub" / "a.txt")
+    monkeypatch.chdir(directory)
     names = [
-        str(folder), f"{folder}/", f"{tmp_path}/link", f"{tmp_path}/link/", f"{tmp_path}/above/out", "/proc/self/cwd",
-        f"/proc/{os.getpid()}/cwd", f"//{folder}", f"{folder}/sub/..", f"/proc/self/root{folder}",
+        str(directory), f"{directory}/", f"{tmp_path}/link", f"{tmp_path}/link/", f"{tmp_path}/above/out",
+        "/proc/self/cwd", f"/proc/{os.getpid()}/cwd", f"//{directory}", f"{directory}/sub/..",
+        f"/proc/self/root{directory}",
     ]  # fmt: skip
     for name in names:
-        assert RealFolder(name).is_same(str(folder)), name
-        assert RealFolder(str(folder)).is_same(name), name
-        assert RealFolder(name).holds(f"{folder}/sub/not/there.txt"), name
-        assert RealFolder(str(folder)).holds(f"{name}/sub/a.txt"), name
-        assert real(name) == str(folder), name
-    own = RealFolder(str(folder))
+        assert RealDirectory(name).is_same(str(directory)), name
+        assert RealDirectory(str(directory)).is_same(name), name
+        assert RealDirectory(name).holds(f"{directory}/sub/not/there.txt"), name
+        assert RealDirectory(str(directory)).holds(f"{name}/sub/a.txt"), name
+        assert real(name) == str(directory), name
+    own = RealDirectory(str(directory))
     assert own.holds(f"{tmp_path}/file")
     for other in (
-        folder.parent,
-        f"{folder}er",
-        f"{folder}er/x",
+        directory.parent,
+        f"{directory}er",
+        f"{directory}er/x",
         "/",
-        f"gs:/{folder}",
+        f"gs:/{directory}",
         "gs://bucket/out",
     ):
         assert not own.holds(str(other)), other
 
 
-def test_a_folder_that_moves_is_known_by_device_and_inode(tmp_path: Path, folder: Path) -> None:
+def test_a_directory_that_moves_is_known_by_device_and_inode(tmp_path: Path, directory: Path) -> None:
     """As with a bind mount, or with other letter case on a case-insensitive file system."""
-    own = RealFolder(str(folder))
-    moved = folder.rename(tmp_path / "elsewhere")
+    own = RealDirectory(str(directory))
+    moved = directory.rename(tmp_path / "elsewhere")
     assert own.is_same(str(moved))
     assert own.holds(f"{moved}/sub/a/b.txt")
     assert not own.holds(f"{tmp_path}/real/outer/x")
 
 
-def test_a_bind_mount_is_the_folder(tmp_path: Path, folder: Path) -> None:
+def test_a_bind_mount_is_the_directory(tmp_path: Path, directory: Path) -> None:
     mount = tmp_path / "mount"
     mount.mkdir()
     code = (
-        "import sys; from beamlabel.transforms.storage.inside import RealFolder as F\n"
+        "import sys; from beamlabel.transforms.storage.inside import RealDirectory as F\n"
         "print(F(sys.argv[1]).is_same(sys.argv[2]), F(sys.argv[1]).holds(sys.argv[2] + '/sub/a'))"
     )
     script = f'mount --bind "$1" "$2" && exec {sys.executable} -c "$3" "$1" "$2"'
-    arguments = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh", folder, mount, code]
+    arguments = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh", directory, mount, code]
     try:
         done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -131,7 +132,7 @@ def test_a_bind_mount_is_the_folder(tmp_path: Path, folder: Path) -> None:
 
 
 def test_objects_of_doubled_slashes_are_inside(tmp_path: Path) -> None:
-    own = RealFolder("gs://bucket/out/")
+    own = RealDirectory("gs://bucket/out/")
     for path in (
         "gs://bucket/out",
         "gs://bucket/out/a",

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from beamlabel.transforms import storage
-from support.places import LocalFolder
+from support.places import LocalDirectory
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> LocalFolder:
-    (tmp_path / "folder").mkdir()
-    return LocalFolder(tmp_path / "folder")
+def directory(tmp_path: Path) -> LocalDirectory:
+    (tmp_path / "directory").mkdir()
+    return LocalDirectory(tmp_path / "directory")
 
 
 def test_local_files_need_neither_beam_nor_google(tmp_path: Path) -> None:
@@ -50,9 +50,9 @@ def test_a_name_that_is_not_unicode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file/below", "a\0b", "x" * 300])
-def test_what_can_not_be_there(folder: LocalFolder, name: str) -> None:
-    path = folder.uri(name)
-    folder.put("file", b"")
+def test_what_can_not_be_there(directory: LocalDirectory, name: str) -> None:
+    path = directory.uri(name)
+    directory.put("file", b"")
     assert not storage.exists(path)
     for function in (storage.stat, storage.open_input, storage.read_bytes):
         with pytest.raises(FileNotFoundError) as caught:
@@ -60,22 +60,22 @@ def test_what_can_not_be_there(folder: LocalFolder, name: str) -> None:
         assert caught.value.filename == path
 
 
-def test_what_is_below_a_file_is_deleted_already(folder: LocalFolder) -> None:
-    folder.put("file", b"")
-    storage.delete(folder.uri("file/a"))
-    storage.delete_tree(folder.uri("file/a"))
-    assert folder.list() == ["file"]
+def test_what_is_below_a_file_is_deleted_already(directory: LocalDirectory) -> None:
+    directory.put("file", b"")
+    storage.delete(directory.uri("file/a"))
+    storage.delete_tree(directory.uri("file/a"))
+    assert directory.list() == ["file"]
 
 
-def test_a_folder_is_not_a_file(folder: LocalFolder) -> None:
-    folder.put("a/b", b"")
-    assert not storage.exists(folder.uri("a"))
+def test_a_directory_is_not_a_file(directory: LocalDirectory) -> None:
+    directory.put("a/b", b"")
+    assert not storage.exists(directory.uri("a"))
     for function in (storage.stat, storage.open_input, storage.read_bytes):
         with pytest.raises(IsADirectoryError, match="a'"):
-            function(folder.uri("a"))
+            function(directory.uri("a"))
 
 
-def test_a_folder_means_all_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_means_all_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("in[1]/b/2", "in[1]/a", "in1/c"):
         storage.write_bytes(str(tmp_path / name), b"")
     expected = [f"{tmp_path}/in[1]/a", f"{tmp_path}/in[1]/b/2"]
@@ -84,17 +84,17 @@ def test_a_folder_means_all_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert [file.path for file in storage.match(pattern)] == expected
 
 
-def test_dots_lead_to_the_folder_above(folder: LocalFolder) -> None:
+def test_dots_lead_to_the_directory_above(directory: LocalDirectory) -> None:
     for name in ("a/1.jpg", "a/b/2.jpg"):
-        folder.put(name, b"")
-    assert [file.path for file in storage.match(folder.uri("a/b/../*.jpg"))] == [folder.uri("a/1.jpg")]
+        directory.put(name, b"")
+    assert [file.path for file in storage.match(directory.uri("a/b/../*.jpg"))] == [directory.uri("a/1.jpg")]
 
 
 # --- versions ---
 
 
-def test_the_version_is_the_time_of_the_last_change(folder: LocalFolder) -> None:
-    path = folder.put("a", b"1")
+def test_the_version_is_the_time_of_the_last_change(directory: LocalDirectory) -> None:
+    path = directory.put("a", b"1")
     os.utime(path, ns=(0, 1_700_000_000_123_456_789))
     assert storage.stat(path).version == "1700000000123456789"
 
@@ -102,8 +102,8 @@ def test_the_version_is_the_time_of_the_last_change(folder: LocalFolder) -> None
 # --- writing ---
 
 
-def test_who_reads_the_old_file_is_not_disturbed(folder: LocalFolder) -> None:
-    path = folder.put("a", b"old")
+def test_who_reads_the_old_file_is_not_disturbed(directory: LocalDirectory) -> None:
+    path = directory.put("a", b"old")
     with storage.open_input(path) as reader:
         storage.write_bytes(path, b"new")
         assert reader.read() == b"old"
@@ -116,16 +116,18 @@ def test_a_written_file_can_be_read_by_others(tmp_path: Path) -> None:
     assert {p.stat().st_mode for p in tmp_path.iterdir()} == {(tmp_path / "plain").stat().st_mode}
 
 
-def test_a_failed_write_leaves_nothing(folder: LocalFolder) -> None:
-    (folder.folder / "folder/inside").mkdir(parents=True)
+def test_a_failed_write_leaves_nothing(directory: LocalDirectory) -> None:
+    (directory.directory / "directory/inside").mkdir(parents=True)
     with pytest.raises(IsADirectoryError) as caught:
-        storage.write_bytes(folder.uri("folder"), b"x")
-    assert caught.value.filename == folder.uri("folder")
-    assert not storage.create_if_absent(folder.uri("folder"), b"x")
-    assert folder.list() == []
+        storage.write_bytes(directory.uri("directory"), b"x")
+    assert caught.value.filename == directory.uri("directory")
+    assert not storage.create_if_absent(directory.uri("directory"), b"x")
+    assert directory.list() == []
 
 
-def test_one_of_many_creates_without_hard_links(folder: LocalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_many_creates_without_hard_links(
+    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A file system without hard links is not available here.
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOTSUP, "no hard links")
@@ -135,16 +137,16 @@ def test_one_of_many_creates_without_hard_links(folder: LocalFolder, monkeypatch
 
     def create(i: int) -> bool:
         start.wait()
-        return storage.create_if_absent(folder.uri("units/1.json"), b"%d" % i)
+        return storage.create_if_absent(directory.uri("units/1.json"), b"%d" % i)
 
     with ThreadPoolExecutor(16) as threads:
         won = [i for i, mine in enumerate(threads.map(create, range(16))) if mine]
     assert len(won) == 1
-    assert folder.get("units/1.json") == b"%d" % won[0]
-    assert folder.list() == ["units/1.json"]
+    assert directory.get("units/1.json") == b"%d" % won[0]
+    assert directory.list() == ["units/1.json"]
 
 
-def test_a_create_whose_answer_was_lost(folder: LocalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_create_whose_answer_was_lost(directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     # Like NFS, which repeats requests; it is not available here.
     link = os.link
 
@@ -153,12 +155,12 @@ def test_a_create_whose_answer_was_lost(folder: LocalFolder, monkeypatch: pytest
         link(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "link", link_twice)
-    assert storage.create_if_absent(folder.uri("a"), b"x")
-    assert not storage.create_if_absent(folder.uri("a"), b"x")
-    assert folder.get("a") == b"x"
-    (folder.folder / "link").symlink_to("nowhere")
-    assert not storage.create_if_absent(folder.uri("link"), b"x")
-    assert folder.list() == ["a", "link"]
+    assert storage.create_if_absent(directory.uri("a"), b"x")
+    assert not storage.create_if_absent(directory.uri("a"), b"x")
+    assert directory.get("a") == b"x"
+    (directory.directory / "link").symlink_to("nowhere")
+    assert not storage.create_if_absent(directory.uri("link"), b"x")
+    assert directory.list() == ["a", "link"]
 
 
 def test_put_file_from_another_file_system(tmp_path: Path) -> None:
@@ -167,39 +169,39 @@ def test_put_file_from_another_file_system(tmp_path: Path) -> None:
         pytest.skip("no second file system on this machine")
     source = shm / f"storage-test-{os.getpid()}"
     source.write_bytes(b"x" * 100_000)
-    folder = LocalFolder(tmp_path)
-    storage.put_file(str(source), folder.uri("out/part"))
+    directory = LocalDirectory(tmp_path)
+    storage.put_file(str(source), directory.uri("out/part"))
     assert not source.exists()
-    assert folder.get("out/part") == b"x" * 100_000
-    assert folder.list() == ["out/part"]
+    assert directory.get("out/part") == b"x" * 100_000
+    assert directory.list() == ["out/part"]
 
 
-def test_what_killed_writers_left_is_deleted(folder: LocalFolder) -> None:
+def test_what_killed_writers_left_is_deleted(directory: LocalDirectory) -> None:
     left = [f"a/.tmp-{'0f' * 16}", f"a/b/.tmp-{'0f' * 16}", "a/.tmp-mine", "a/kept"]
     for name in left:
-        folder.put(name, b"")
-    storage.delete_temporary(folder.uri("a"))
-    storage.delete_temporary(folder.uri("missing"))
-    assert folder.list() == sorted(left[1:])
+        directory.put(name, b"")
+    storage.delete_temporary(directory.uri("a"))
+    storage.delete_temporary(directory.uri("missing"))
+    assert directory.list() == sorted(left[1:])
 
 
-def test_a_folder_is_moved_to_where_nothing_is(folder: LocalFolder) -> None:
+def test_a_directory_is_moved_to_where_nothing_is(directory: LocalDirectory) -> None:
     for name in ("a/1", "a/b/2", "taken/3"):
-        folder.put(name, b"")
+        directory.put(name, b"")
     with pytest.raises(FileExistsError) as caught:
-        storage.move_folder(folder.uri("a"), folder.uri("taken"))
-    assert caught.value.filename == folder.uri("taken")
+        storage.move_directory(directory.uri("a"), directory.uri("taken"))
+    assert caught.value.filename == directory.uri("taken")
     with pytest.raises(FileNotFoundError):
-        storage.move_folder(folder.uri("missing"), folder.uri("new"))
-    storage.move_folder(folder.uri("a"), folder.uri("new"))
-    assert folder.list() == ["new/1", "new/b/2", "taken/3"]
+        storage.move_directory(directory.uri("missing"), directory.uri("new"))
+    storage.move_directory(directory.uri("a"), directory.uri("new"))
+    assert directory.list() == ["new/1", "new/b/2", "taken/3"]
 
 
-def test_a_deleted_tree_leaves_no_folder(folder: LocalFolder) -> None:
+def test_a_deleted_tree_leaves_no_directory(directory: LocalDirectory) -> None:
     for name in ("a/1", "a/b/2", "ab/3"):
-        folder.put(name, b"")
-    storage.delete_tree(folder.uri("a") + "/")
-    assert [path.name for path in folder.folder.iterdir()] == ["ab"]
+        directory.put(name, b"")
+    storage.delete_tree(directory.uri("a") + "/")
+    assert [path.name for path in directory.directory.iterdir()] == ["ab"]
 
 
 # --- listing ---
@@ -229,7 +231,7 @@ def test_links(tmp_path: Path) -> None:
     ]
 
 
-def test_a_tree_is_listed_folder_by_folder(tmp_path: Path) -> None:
+def test_a_tree_is_listed_directory_by_directory(tmp_path: Path) -> None:
     for name in ("a/1", "b/2", "c/3"):
         storage.write_bytes(str(tmp_path / name), b"")
     listing = storage.match(f"{tmp_path}/")
@@ -239,28 +241,28 @@ def test_a_tree_is_listed_folder_by_folder(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def locked(open_folder: Path) -> Path:
+def locked(open_directory: Path) -> Path:
     """A tree with an unreadable directory."""
-    storage.write_bytes(str(open_folder / "a.jpg"), b"")
-    storage.write_bytes(str(open_folder / "locked/b.jpg"), b"")
-    (open_folder / "locked").chmod(0)
-    return open_folder
+    storage.write_bytes(str(open_directory / "a.jpg"), b"")
+    storage.write_bytes(str(open_directory / "locked/b.jpg"), b"")
+    (open_directory / "locked").chmod(0)
+    return open_directory
 
 
 @pytest.mark.parametrize(
     "read",
     [
-        lambda folder: list(storage.match(f"{folder}/")),
-        lambda folder: list(storage.match(f"{folder}/locked/*.jpg")),
-        lambda folder: list(storage.match(f"{folder}/**.jpg")),
-        lambda folder: storage.read_bytes(f"{folder}/locked/b.jpg"),
-        lambda folder: storage.exists(f"{folder}/locked/b.jpg"),
+        lambda directory: list(storage.match(f"{directory}/")),
+        lambda directory: list(storage.match(f"{directory}/locked/*.jpg")),
+        lambda directory: list(storage.match(f"{directory}/**.jpg")),
+        lambda directory: storage.read_bytes(f"{directory}/locked/b.jpg"),
+        lambda directory: storage.exists(f"{directory}/locked/b.jpg"),
     ],
 )
-def test_a_locked_folder_is_told(locked: Path, as_nobody: None, read: Callable[[Path], object]) -> None:
+def test_a_locked_directory_is_told(locked: Path, as_nobody: None, read: Callable[[Path], object]) -> None:
     with pytest.raises(PermissionError, match="locked"):
         read(locked)
 
 
-def test_a_locked_folder_that_is_not_asked_for(locked: Path, as_nobody: None) -> None:
+def test_a_locked_directory_that_is_not_asked_for(locked: Path, as_nobody: None) -> None:
     assert [file.path for file in storage.match(f"{locked}/*.jpg")] == [f"{locked}/a.jpg"]

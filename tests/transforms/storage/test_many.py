@@ -17,8 +17,8 @@ LISTING, BATCH = "/o", "/batch/"
 NAMES = [f"ö {number} %20.txt" for number in range(7)]
 
 
-def put(place: Place, names: list[str], folder: str = "old") -> list[str]:
-    return [place.put(f"{folder}/{name}", name.encode()) for name in names]
+def put(place: Place, names: list[str], directory: str = "old") -> list[str]:
+    return [place.put(f"{directory}/{name}", name.encode()) for name in names]
 
 
 def moves(place: Place, names: list[str]) -> dict[str, str]:
@@ -66,13 +66,13 @@ def test_many_files_are_deleted(place: Place) -> None:
     storage.delete_all([])
 
 
-def test_what_lies_right_in_a_folder(place: Place) -> None:
+def test_what_lies_right_in_a_directory(place: Place) -> None:
     for name in ("f/b", "f/a[1]", "f/x/1", "f/x/2/3", "f.txt", "fx/1"):
         place.put(name, b"data")
     assert sorted(storage.entries(place.uri("f")), key=lambda found: found.path) == [
         storage.stat(place.uri("f/a[1]")),
         storage.stat(place.uri("f/b")),
-        storage.Folder(place.shown("f/x")),
+        storage.Directory(place.shown("f/x")),
     ]
     assert list(storage.entries(place.uri("f/"))) == list(storage.entries(place.uri("f")))
     assert list(storage.entries(place.uri("missing"))) == []
@@ -167,10 +167,10 @@ def test_objects_of_s3_take_one_request_a_copy_and_one_for_all_deletions(s3: Any
     assert s3.server.count() == len(NAMES) + 1
 
 
-def test_a_folder_is_listed_in_one_request_whatever_lies_below(gcs: Bucket) -> None:
+def test_a_directory_is_listed_in_one_request_whatever_lies_below(gcs: Bucket) -> None:
     for number in range(1200):
         gcs.put(f"f/x/{number}", b"")
-    assert list(storage.entries(gcs.uri("f"))) == [storage.Folder(gcs.uri("f/x"))]
+    assert list(storage.entries(gcs.uri("f"))) == [storage.Directory(gcs.uri("f/x"))]
     assert gcs.server.count() == 1
 
 

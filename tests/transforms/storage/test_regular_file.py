@@ -88,10 +88,10 @@ def test_files_that_this_process_has_open_are_not_had_by_their_number(tmp_path):
 
 
 @linux
-@pytest.mark.parametrize("folder", ["/proc/", "/proc/sys/", "/sys/kernel/*", "/proc/self/**"])
-def test_folders_of_the_kernel_are_refused(folder):
+@pytest.mark.parametrize("directory", ["/proc/", "/proc/sys/", "/sys/kernel/*", "/proc/self/**"])
+def test_directories_of_the_kernel_are_refused(directory):
     with pytest.raises(NotAFileError):
-        next(storage.match(folder))
+        next(storage.match(directory))
 
 
 @linux

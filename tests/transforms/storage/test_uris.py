@@ -106,13 +106,13 @@ def test_resolve_with_a_local_base(uri: str, location: str) -> None:
     ("uri", "base", "location"),
     [
         ("a#%20ü.jpg", "gs://bucket", "gs://bucket/a#%20ü.jpg"),
-        ("sub/a.jpg", "gs://bucket/folder/", "gs://bucket/folder/sub/a.jpg"),
-        ("./a.jpg", "gs://bucket/folder", "gs://bucket/folder/a.jpg"),
-        (".a.jpg", "gs://bucket/folder", "gs://bucket/folder/.a.jpg"),
-        ("/abs/a.jpg", "gs://bucket/folder", "/abs/a.jpg"),
+        ("sub/a.jpg", "gs://bucket/directory/", "gs://bucket/directory/sub/a.jpg"),
+        ("./a.jpg", "gs://bucket/directory", "gs://bucket/directory/a.jpg"),
+        (".a.jpg", "gs://bucket/directory", "gs://bucket/directory/.a.jpg"),
+        ("/abs/a.jpg", "gs://bucket/directory", "/abs/a.jpg"),
         ("gs://other/a.jpg", "gs://bucket", "gs://other/a.jpg"),
         ("file:///abs/a%20b.jpg", "gs://bucket", "/abs/a b.jpg"),
-        ("a.jpg?w=1", "https://host/folder", "https://host/folder/a.jpg?w=1"),
+        ("a.jpg?w=1", "https://host/directory", "https://host/directory/a.jpg?w=1"),
         ("a b.jpg", "file://localhost/with%20space", "/with space/a b.jpg"),
     ],
 )

@@ -25,47 +25,47 @@ def name(number: int) -> str:
     return f"été {number:05} #1.jpg"
 
 
-def text(folder: Path, count: int) -> Path:
-    path = folder / "list.txt"
+def text(directory: Path, count: int) -> Path:
+    path = directory / "list.txt"
     path.write_text("".join(f"{name(n)}\n" for n in range(count)))
     return path
 
 
-def csv(folder: Path, count: int) -> Path:
-    path = folder / "list.csv"
+def csv(directory: Path, count: int) -> Path:
+    path = directory / "list.csv"
     path.write_text("uri,note\n" + "".join(f'{name(n)},"a\nb"\n' for n in range(count)))
     return path
 
 
-def jsonl(folder: Path, count: int) -> Path:
-    path = folder / "list.jsonl"
+def jsonl(directory: Path, count: int) -> Path:
+    path = directory / "list.jsonl"
     path.write_text("".join(json.dumps({"uri": name(n)}) + "\n" for n in range(count)))
     return path
 
 
-def parquet(folder: Path, count: int) -> Path:
-    path = folder / "uris.parquet"
+def parquet(directory: Path, count: int) -> Path:
+    path = directory / "uris.parquet"
     pq.write_table(pa.table({"uri": pa.array([name(n) for n in range(count)], pa.string())}), path)
     return path
 
 
-def parquet_lists(folder: Path, count: int) -> Path:
-    path = folder / "lists.parquet"
+def parquet_lists(directory: Path, count: int) -> Path:
+    path = directory / "lists.parquet"
     values = [[name(n) for n in range(start, min(start + 3, count))] for start in range(0, count, 3)]
     pq.write_table(pa.table({"uri": pa.array(values, pa.list_(pa.string()))}), path)
     return path
 
 
-def parquet_images(folder: Path, count: int) -> Path:
-    path = folder / "images.parquet"
+def parquet_images(directory: Path, count: int) -> Path:
+    path = directory / "images.parquet"
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     values = [{"bytes": JPEG, "path": name(n)} for n in range(count)]
     pq.write_table(pa.table({"image": pa.array(values, kind)}), path, row_group_size=1000)
     return path
 
 
-def tar(folder: Path, count: int) -> Path:
-    path = folder / "a.tar"
+def tar(directory: Path, count: int) -> Path:
+    path = directory / "a.tar"
     with tarfile.open(path, "w") as archive:
         for n in range(count):
             member = tarfile.TarInfo(name(n))
@@ -74,24 +74,24 @@ def tar(folder: Path, count: int) -> Path:
     return path
 
 
-def tar_gz(folder: Path, count: int) -> Path:
-    path = folder / "a.tar.gz"
-    with tarfile.open(tar(folder, count)) as there, tarfile.open(path, "w:gz", compresslevel=1) as archive:
+def tar_gz(directory: Path, count: int) -> Path:
+    path = directory / "a.tar.gz"
+    with tarfile.open(tar(directory, count)) as there, tarfile.open(path, "w:gz", compresslevel=1) as archive:
         for member in there:
             archive.addfile(member, there.extractfile(member))
     return path
 
 
-def zipped(folder: Path, count: int) -> Path:
-    path = folder / "a.zip"
+def zipped(directory: Path, count: int) -> Path:
+    path = directory / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for n in range(count):
             archive.writestr(name(n), JPEG)
     return path
 
 
-def listing(folder: Path, count: int) -> Path:
-    album = folder / "album"
+def listing(directory: Path, count: int) -> Path:
+    album = directory / "album"
     album.mkdir()
     for n in range(count):
         (album / name(n)).touch()

@@ -27,14 +27,14 @@ ROWS = 70
 TONIGHT = (("customer", pa.int16()),)
 
 
-def shard(folder, first, name, spec=FULL, rows=ROWS):
+def shard(directory, first, name, spec=FULL, rows=ROWS):
     """A data file of rows that start at a number."""
     spec = dataclasses.replace(
         spec,
         format="parquet" if name.endswith(".parquet") else "tfrecord",
         compression="gzip" if name.endswith(".gz") else "none",
     )
-    path = folder / name
+    path = directory / name
     with path.open("wb") as file:
         batches = (
             to_record_batch(
@@ -46,11 +46,11 @@ def shard(folder, first, name, spec=FULL, rows=ROWS):
     return path
 
 
-def opened(folder, *paths):
+def opened(directory, *paths):
     """These files as the launcher opens them."""
     told = [storage.stat(str(path)) for path in paths]
     content = listed(DIM, [EarlierShard(one.path, one.size, one.version) for one in told])
-    path = folder / f"{hashlib.sha256(content.encode()).hexdigest()}.json"
+    path = directory / f"{hashlib.sha256(content.encode()).hexdigest()}.json"
     path.write_text(content)
     return EarlierShards(str(path), hashlib.sha256(content.encode()).hexdigest())
 

@@ -14,21 +14,21 @@ V1 = MACHINE | {"proc/self/cgroup": "12:memory:/pod/worker\n5:cpu,cpuacct:/pod/w
 
 
 def v2(group, limit, used, cache=0):
-    folder = f"sys/fs/cgroup/{group}".rstrip("/")
+    directory = f"sys/fs/cgroup/{group}".rstrip("/")
     stat = f"anon 1\ninactive_file {cache}\nslab 2\n"
     return {
-        f"{folder}/memory.max": f"{limit}\n",
-        f"{folder}/memory.current": f"{used}\n",
-        f"{folder}/memory.stat": stat,
+        f"{directory}/memory.max": f"{limit}\n",
+        f"{directory}/memory.current": f"{used}\n",
+        f"{directory}/memory.stat": stat,
     }
 
 
 def v1(group, limit, used, cache=0):
-    folder = f"sys/fs/cgroup/memory/{group}".rstrip("/")
+    directory = f"sys/fs/cgroup/memory/{group}".rstrip("/")
     return {
-        f"{folder}/memory.limit_in_bytes": f"{limit}\n",
-        f"{folder}/memory.usage_in_bytes": f"{used}\n",
-        f"{folder}/memory.stat": f"cache 1\ntotal_inactive_file {cache}\n",
+        f"{directory}/memory.limit_in_bytes": f"{limit}\n",
+        f"{directory}/memory.usage_in_bytes": f"{used}\n",
+        f"{directory}/memory.stat": f"cache 1\ntotal_inactive_file {cache}\n",
     }
 
 

@@ -19,15 +19,15 @@ REMOTE = ("--runner", "PortableRunner", "--job_endpoint", "embed", "--environmen
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def install(folder: Path, version: str) -> Path:
+def install(directory: Path, version: str) -> Path:
     """Installs the project as on a worker, with its version or with another version and other names."""
-    package = folder / "beamlabel"
+    package = directory / "beamlabel"
     shutil.copytree(ROOT / "beamlabel", package)
     if version != __version__:
         edit(package / "__init__.py", re.escape(__version__), version)
         edit(package / "transforms" / "units" / "plan_units.py", "_PlanUnitsDoFn", "_CutDoFn")
         edit(package / "transforms" / "units" / "open_unit.py", "_OpenUnitDoFn", "_UnpackDoFn")
-    return folder
+    return directory
 
 
 def edit(path: Path, old: str, new: str) -> None:

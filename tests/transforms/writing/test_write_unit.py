@@ -26,9 +26,9 @@ from support.gcs_server import Bucket
 from support.outputs import DIM, FULL, KEPT, PLAIN, end, failure, prediction
 
 
-def staged(folder: Path) -> list[str]:
+def staged(directory: Path) -> list[str]:
     """Every file and directory in the staging directory except the three that belong there."""
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    names = [path.relative_to(directory).as_posix() for path in directory.rglob("*")]
     return sorted(set(names) - {"shards", "failures", "units"})
 
 
@@ -189,10 +189,10 @@ def test_a_unit_is_staged_in_a_bucket(gcs: Bucket, tmp_path: Path) -> None:
     assert other == there == read_record(gcs.uri("out/_beamlabel/staging/plan"), there.unit_id)
 
 
-def test_a_file_uri_is_a_local_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "with space"
-    record = write_unit(end(1), [prediction(0)], [], FULL, folder.as_uri())
-    assert staged(folder) == sorted([record.files[0].name, f"units/{record.unit_id}.json"])
+def test_a_file_uri_is_a_local_directory(tmp_path: Path) -> None:
+    directory = tmp_path / "with space"
+    record = write_unit(end(1), [prediction(0)], [], FULL, directory.as_uri())
+    assert staged(directory) == sorted([record.files[0].name, f"units/{record.unit_id}.json"])
     assert [path.name for path in tmp_path.iterdir()] == ["with space"]
 
 
@@ -226,22 +226,22 @@ def test_row_groups_are_about_2_megabytes(tmp_path: Path) -> None:
     assert pq.read_metadata(tmp_path / record.files[0].name).num_row_groups == 1
 
 
-def test_a_folder_of_shards_is_one_table(tmp_path: Path) -> None:
+def test_a_directory_of_shards_is_one_table(tmp_path: Path) -> None:
     for start in (0, 10, 20):
         rows = [prediction(row) for row in range(start, start + 10)] if start else []
         unit_id = f"00000-{start:012d}"
         write_unit(end(len(rows), unit_id=unit_id, start=start), rows, [], FULL, str(tmp_path))
-    folder = tmp_path / "shards"
+    directory = tmp_path / "shards"
     expected = [f"/in/list.txt#{row}" for row in range(10, 30)]
-    table = ds.dataset(folder).to_table()
+    table = ds.dataset(directory).to_table()
     assert table["ref_id"].to_pylist() == expected
     assert table.schema.equals(arrow_schema(FULL), check_metadata=True)
-    frame = pd.read_parquet(folder)
+    frame = pd.read_parquet(directory)
     assert frame["ref_id"].tolist() == expected
     assert frame.loc[0, "embedding"].shape == (DIM,)
     query = f"""
         select ref_id, embedding::FLOAT[{DIM}] as vector, array_distance(vector, vector) as distance, tags
-        from '{folder}/*.parquet' order by ref_id
+        from '{directory}/*.parquet' order by ref_id
     """
     found = duckdb.sql(query).fetchall()
     assert [row[0] for row in found] == expected

@@ -10,7 +10,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.units.unit_records import read_record
 from beamlabel.transforms.worker.tally import Tally
 from beamlabel.transforms.writing import write_unit
-from beamlabel.transforms.writing.heartbeat import FOLDER, Heartbeat
+from beamlabel.transforms.writing.heartbeat import DIRECTORY, Heartbeat
 from beamlabel.transforms.writing.unit_rows import CHUNK_ROWS, UnitRows
 from beamlabel.transforms.writing.write_unit import _WriteUnitDoFn
 from support.outputs import FULL, end, failure, prediction
@@ -82,7 +82,7 @@ def hanging_heartbeats(monkeypatch):
     gate, real, hanging = threading.Event(), storage.write_bytes, []
 
     def write_bytes(path, data):
-        if f"/{FOLDER}/" in path:
+        if f"/{DIRECTORY}/" in path:
             hanging.append(path)
             gate.wait()
         real(path, data)
@@ -117,4 +117,4 @@ def test_a_heartbeat_that_fails_is_no_matter(tmp_path, monkeypatch, error):
     heart = Heartbeat(str(tmp_path))
     heart.write({"unit": Tally(1)})
     heart.close()
-    assert len(list((tmp_path / FOLDER).iterdir())) == 1
+    assert len(list((tmp_path / DIRECTORY).iterdir())) == 1

@@ -21,7 +21,7 @@ class Entry:
       size: bytes, from the header.
       offset: of its first byte; in a zip, of its local header.
       problem: why it is unreadable, if known already.
-      is_folder: whether it is a directory, which is neither an image nor left out.
+      is_directory: whether it is a directory, which is neither an image nor left out.
       zipped: for a member of a zip, else None.
     """
 
@@ -29,7 +29,7 @@ class Entry:
     size: int
     offset: int
     problem: Problem | None = None
-    is_folder: bool = False
+    is_directory: bool = False
     zipped: Zipped | None = None
 
 

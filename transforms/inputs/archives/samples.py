@@ -116,7 +116,7 @@ def in_samples(members: Iterable[LookedAt[T]], *, grouped: bool) -> Iterator[lis
 
 
 def _split(entry: Entry | Broken) -> tuple[str, str] | None:
-    if isinstance(entry, Broken) or entry.is_folder:
+    if isinstance(entry, Broken) or entry.is_directory:
         return None
     return key_and_extension(entry.name)
 

@@ -94,8 +94,8 @@ def _entry(
     header: tarfile.TarInfo, facts: dict[str, str], size: int, data: int, problem: Problem | None
 ) -> Entry:
     name = facts.get("GNU.sparse.name") or facts.get("path") or header.name
-    is_folder = header.type == tarfile.DIRTYPE or (_has_data(header) and name.endswith("/"))
-    return Entry(clean_name(name), size if _has_data(header) else 0, data, problem, is_folder)
+    is_directory = header.type == tarfile.DIRTYPE or (_has_data(header) and name.endswith("/"))
+    return Entry(clean_name(name), size if _has_data(header) else 0, data, problem, is_directory)
 
 
 def _header(block: bytes) -> tarfile.TarInfo | None:

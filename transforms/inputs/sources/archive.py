@@ -99,7 +99,7 @@ class ArchiveSource(Source):
             for number, entry in enumerate(archive.entries()):
                 if number == _LOOKED_AT or isinstance(entry, Broken):
                     return round(images * max(file.size or 0, bytes_seen) / max(bytes_seen, 1))
-                images += not entry.is_folder and _may_be_image(entry.name, options.files)
+                images += not entry.is_directory and _may_be_image(entry.name, options.files)
                 bytes_seen = entry.offset + entry.size
             return images
 
@@ -210,7 +210,7 @@ def _looked_at(
     kind = _kind(entry, archive, options.files)
     kept = kept_bytes(entry, columns, archive.read) if columns else None
     if kind is not FileKind.IMAGE:
-        return LookedAt(entry, kept, LeftOut(None if entry.is_folder else kind.value))
+        return LookedAt(entry, kept, LeftOut(None if entry.is_directory else kind.value))
     problem = entry.problem or name_problem(entry.name)
     data = None
     if with_data and problem is None:
@@ -228,7 +228,7 @@ def _looked_at(
 
 
 def _kind(entry: Entry, archive: OpenArchive, wanted: PathFilter) -> FileKind:
-    if entry.is_folder:
+    if entry.is_directory:
         return FileKind.OTHER
     if not wanted.wants_member(entry.name):
         return FileKind.EXCLUDED

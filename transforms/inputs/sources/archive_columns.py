@@ -105,10 +105,10 @@ def _members(
             if isinstance(entry, Broken):
                 return
             split = key_and_extension(entry.name)
-            if split is not None and not entry.is_folder:
+            if split is not None and not entry.is_directory:
                 seen.extensions[split[1]] += 1
             kind = kind_by_name(entry.name)
-            is_image = kind in (FileKind.IMAGE, FileKind.UNKNOWN) and not entry.is_folder
+            is_image = kind in (FileKind.IMAGE, FileKind.UNKNOWN) and not entry.is_directory
             kept = kept_bytes(entry, columns, archive.read)
             yield LookedAt(entry, kept, is_image and kept is None and wanted.wants_member(entry.name))
     except ArchiveError:

@@ -46,8 +46,8 @@ _SYSTEM_FILES = frozenset(
     ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "iconcache.db", "icon\r")
 )
 # Directories of running jobs, in an output and beside it: locks, staged files and artifacts.
-_OWN_FOLDER = "_beamlabel"
-_SYSTEM_FOLDERS = frozenset(
+_OWN_DIRECTORY = "_beamlabel"
+_SYSTEM_DIRECTORIES = frozenset(
     ("@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "__macosx", "system volume information")
 )
 
@@ -58,10 +58,13 @@ def kind_by_name(path: str) -> FileKind:
     A name that begins with a dot is hidden, and so is everything in a directory with such a name, as in shells and
     Beam. The directories of running jobs are hidden, too.
     """
-    *folders, name = path.lower().split("/")
+    *directories, name = path.lower().split("/")
     if name.startswith(".") or name in _SYSTEM_FILES:
         return FileKind.HIDDEN
-    if any(folder.startswith((".", _OWN_FOLDER)) or folder in _SYSTEM_FOLDERS for folder in folders):
+    if any(
+        directory.startswith((".", _OWN_DIRECTORY)) or directory in _SYSTEM_DIRECTORIES
+        for directory in directories
+    ):
         return FileKind.HIDDEN
     ending = name.rpartition(".")[2] if "." in name else ""
     if ending in _IMAGES:
@@ -69,9 +72,9 @@ def kind_by_name(path: str) -> FileKind:
     return FileKind.OTHER if ending in _OTHERS else FileKind.UNKNOWN
 
 
-def is_in_own_folder(folder: str) -> bool:
+def is_in_own_directory(directory: str) -> bool:
     """Whether a local directory, by its real path, belongs to running jobs."""
-    return any(part.startswith(_OWN_FOLDER) for part in os.path.realpath(folder).split("/"))
+    return any(part.startswith(_OWN_DIRECTORY) for part in os.path.realpath(directory).split("/"))
 
 
 def kind_by_content(path: str) -> FileKind:

@@ -11,7 +11,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.packed_refs import references
 from beamlabel.transforms.inputs.sources.image_files import (
     FileKind,
-    is_in_own_folder,
+    is_in_own_directory,
     kind_by_content,
     kind_by_name,
 )
@@ -26,7 +26,7 @@ from beamlabel.transforms.storage.patterns import fixed_start
 _LOOKS = 256
 _THREADS = 32
 # A listing visits directories one after the other.
-_FOLDERS = 1024
+_DIRECTORIES = 1024
 
 
 class ListingSource(Source):
@@ -70,7 +70,7 @@ def listed(pattern: str, wanted: PathFilter) -> Iterator[Place]:
       OSError, ValueError: see ``storage.match``.
     """
     start = fixed_start(pattern)
-    is_local, is_own = storage.is_local(pattern), lru_cache(_FOLDERS)(is_in_own_folder)
+    is_local, is_own = storage.is_local(pattern), lru_cache(_DIRECTORIES)(is_in_own_directory)
     waiting = deque[tuple[storage.StoredFile, "FileKind | Future[FileKind]"]]()
     with ThreadPoolExecutor(_THREADS) as threads:
         for file in storage.match(pattern):

@@ -111,6 +111,6 @@ def _matcher_without_braces(glob: str) -> _Matches:
 
 
 def _lower_ending(path: str) -> str:
-    folder, slash, name = path.rpartition("/")
+    directory, slash, name = path.rpartition("/")
     stem, dot, ending = name.rpartition(".")
-    return folder + slash + stem + dot + ending.lower() if dot else path
+    return directory + slash + stem + dot + ending.lower() if dot else path

@@ -26,9 +26,9 @@ IMAGES = 4000
 
 @pytest.fixture(scope="module")
 def uris(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
+    directory = tmp_path_factory.mktemp("images")
     return uri_list(
-        folder / "list.txt", [str(path) for path in photos(folder / "photos", 40)] * (IMAGES // 40)
+        directory / "list.txt", [str(path) for path in photos(directory / "photos", 40)] * (IMAGES // 40)
     )
 
 
@@ -59,8 +59,8 @@ def is_gone(pid: int) -> bool:
 class Launched:
     """The job in its own process group with two worker processes."""
 
-    def __init__(self, folder: Path, uris: Path, *more: object) -> None:
-        self.folder, self.output, self.scratch = folder, folder / "out", folder / "tmp"
+    def __init__(self, directory: Path, uris: Path, *more: object) -> None:
+        self.directory, self.output, self.scratch = directory, directory / "out", directory / "tmp"
         self.scratch.mkdir()
         arguments = [
             "--module",
@@ -81,7 +81,7 @@ class Launched:
 
     def wait_for_units(self) -> list[int]:
         """The workers' process ids once they have staged a file."""
-        while not staged_files(self.folder, "units/*"):
+        while not staged_files(self.directory, "units/*"):
             assert self.process.poll() is None, self.process.communicate()[0]
             time.sleep(0.01)
         return children(self.process.pid)
@@ -137,7 +137,7 @@ def test_signals_to_all_of_the_group(number, launched):
     assert "Traceback" not in log and not re.search(r"worker process \d", log), log
     assert all(map(is_gone, workers))
     assert not [*launched.scratch.iterdir()]
-    assert not [*launched.folder.glob("_beamlabel*/lock")]
+    assert not [*launched.directory.glob("_beamlabel*/lock")]
 
 
 def test_they_end_with_a_launcher_that_is_killed(launched):
@@ -155,9 +155,9 @@ def test_an_error_of_the_job_is_shown_once(tmp_path, uris):
     launched = Launched(tmp_path, uris)
     try:
         launched.wait_for_units()
-        for folder in tmp_path.glob("_beamlabel*/**/units"):
-            folder.rename(folder.with_name("moved"))
-            folder.write_text("no folder")
+        for directory in tmp_path.glob("_beamlabel*/**/units"):
+            directory.rename(directory.with_name("moved"))
+            directory.write_text("no directory")
         job, log = launched.end()
     finally:
         launched.process.kill()

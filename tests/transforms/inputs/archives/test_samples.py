@@ -61,7 +61,7 @@ def looked_at(name: str, data: bytes | None = None) -> LookedAt[None]:
 
 
 def test_members_of_a_sample_follow_each_other() -> None:
-    names = ["a.jpg", "a.json", "b.jpg", "folder/b.jpg", "plain", "a.jpg"]
+    names = ["a.jpg", "a.json", "b.jpg", "directory/b.jpg", "plain", "a.jpg"]
     groups = in_samples(map(looked_at, names), grouped=True)
     assert [len(group) for group in groups] == [2, 1, 1, 1, 1]
     assert all(len(group) == 1 for group in in_samples(map(looked_at, names), grouped=False))

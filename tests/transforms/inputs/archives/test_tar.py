@@ -18,7 +18,7 @@ END = bytes(1024)
 LONG = "long/" * 60 + "ü.jpg"
 MEMBERS = {
     "a.jpg": b"first",
-    "folder/é 漢.jpg": b"",
+    "directory/é 漢.jpg": b"",
     LONG: b"x" * 3000,
     "b/c.d.e.png": bytes(512),
     "last#1?.webp": b"y" * 513,
@@ -34,7 +34,7 @@ def contents(data: bytes, entries: list[Entry | Broken]) -> dict[str, bytes]:
 
 
 def entry_is_good(entry: Entry | Broken) -> bool:
-    return isinstance(entry, Entry) and entry.problem is None and not entry.is_folder
+    return isinstance(entry, Entry) and entry.problem is None and not entry.is_directory
 
 
 def only_problem(data: bytes) -> Reason:
@@ -53,7 +53,7 @@ def test_members_of_each_format(format_: int, stream: bool) -> None:
 
 
 def test_names_of_ustar_with_a_prefix() -> None:
-    names = {f"{'folder/' * 20}{number}.jpg": b"x" for number in range(3)}
+    names = {f"{'directory/' * 14}{number}.jpg": b"x" for number in range(3)}
     data = tar(names, format=tarfile.USTAR_FORMAT)
     assert contents(data, entries_of(data)) == names
 
@@ -106,7 +106,7 @@ def test_links_and_devices_are_no_files(kind: bytes) -> None:
     assert contents(following, entries_of(following)) == {"b.jpg": b"next"}
 
 
-def test_folders_are_no_members() -> None:
+def test_directories_are_no_members() -> None:
     data = tar_member("a/", type=tarfile.DIRTYPE) + tar_member("a/b.jpg", b"x") + END
     assert contents(data, entries_of(data)) == {"a/b.jpg": b"x"}
     assert len(entries_of(data)) == 2

@@ -19,7 +19,7 @@ from support.archives import entries_of, zip_by_hand, zipped
 
 MEMBERS = {
     "a.jpg": b"first" * 100,
-    "folder/é 漢.jpg": b"",
+    "directory/é 漢.jpg": b"",
     "b#1?.png": bytes(100_000),
     "n" * 300 + ".jpg": b"long",
 }
@@ -35,7 +35,9 @@ def read(data: bytes, entry: Entry | Broken, most: int | None = None) -> bytes:
 def contents(data: bytes) -> dict[str, bytes]:
     entries = entries_of(data, kind="zip")
     return {
-        entry.name: read(data, entry) for entry in entries if isinstance(entry, Entry) and not entry.is_folder
+        entry.name: read(data, entry)
+        for entry in entries
+        if isinstance(entry, Entry) and not entry.is_directory
     }
 
 
@@ -63,7 +65,7 @@ def test_only_the_first_bytes() -> None:
         assert read(data, entries_of(data, kind="zip")[0], 64) == random.Random(1).randbytes(5000)[:64]
 
 
-def test_zip64_descriptors_comments_and_folders() -> None:
+def test_zip64_descriptors_comments_and_directories() -> None:
     class Unseekable(io.BytesIO):
         def seekable(self) -> bool:
             return False
@@ -76,7 +78,7 @@ def test_zip64_descriptors_comments_and_folders() -> None:
 
     buffer = Unseekable()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.mkdir("folder")
+        archive.mkdir("directory")
         for name, data in MEMBERS.items():
             with archive.open(name, "w", force_zip64=True) as file:
                 file.write(data)

@@ -30,7 +30,7 @@ from support.gcs_server import Bucket
 from support.images import encode, photo
 
 JPEG = encode(photo(32, 24), "JPEG")
-NAMES = [f"folder/é{number:02d}.jpg" for number in range(20)]
+NAMES = [f"directory/é{number:02d}.jpg" for number in range(20)]
 MEMBERS = {name: JPEG + random.Random(name).randbytes(2000) for name in NAMES}
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "a.tar": bytes,
@@ -70,9 +70,9 @@ def data_of(ref: ImageRef | Failure) -> bytes:
     return fetch_member(ref.member, FetchOptions()).data
 
 
-def archive(folder: Path, name: str, members: dict[str, bytes] = MEMBERS) -> InputFile:
+def archive(directory: Path, name: str, members: dict[str, bytes] = MEMBERS) -> InputFile:
     data = zipped(members) if name.endswith(".zip") else PACKED[name](tar(members))
-    return write(folder / name, data)
+    return write(directory / name, data)
 
 
 @pytest.mark.parametrize("name", [*PACKED, "a.zip"])

@@ -7,7 +7,7 @@ from beamlabel.transforms.inputs.sources.packed import Found, LeftOut
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.records import InputFile
-from support.places import LocalFolder
+from support.places import LocalDirectory
 
 JPEG = b"\xff\xd8\xff\xe0rest"
 FILES = {
@@ -28,7 +28,9 @@ LEFT_OUT = {"hidden": 2, "not_an_image": 4}
 
 @pytest.fixture(params=["local", "gs"])
 def place(request, tmp_path):
-    place = LocalFolder(tmp_path / "photos") if request.param == "local" else request.getfixturevalue("gcs")
+    place = (
+        LocalDirectory(tmp_path / "photos") if request.param == "local" else request.getfixturevalue("gcs")
+    )
     for name, data in FILES.items():
         place.put(name, data)
     return place
@@ -42,7 +44,7 @@ def causes(places):
     return Counter(place.cause for place in places if isinstance(place, LeftOut))
 
 
-def test_a_folder_is_its_images_in_order_and_what_is_left_out_is_told(place):
+def test_a_directory_is_its_images_in_order_and_what_is_left_out_is_told(place):
     places = list(listed(f"{place.url}/", PathFilter()))
     assert names(place, places) == IMAGES
     assert causes(places) == LEFT_OUT

@@ -147,12 +147,14 @@ def test_limits_and_samples_count_the_values_of_lists(tmp_path, kind, sample, li
 ROWS, SIZE = 300, 8_000
 
 
-def images(folder, kind, **options):
+def images(directory, kind, **options):
     """A file of incompressible images."""
     data = [np.random.default_rng(row).bytes(SIZE) for row in range(ROWS)]
     values = [{"bytes": one, "path": f"{row}.jpg"} for row, one in enumerate(data)] if kind == IMAGE else data
     values = [values[row : row + 2] for row in range(0, ROWS, 2)] if pa.types.is_list(kind) else values
-    return write(folder / "p.parquet", values, kind, use_dictionary=False, write_statistics=False, **options)
+    return write(
+        directory / "p.parquet", values, kind, use_dictionary=False, write_statistics=False, **options
+    )
 
 
 @pytest.fixture

@@ -166,12 +166,12 @@ def test_lists_of_uris_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [("dt",), ("dt", "x")])
-def test_hive_folders_of_tables_can_be_kept(tmp_path, keep):
-    folder = tmp_path / "dt=2026-01-31"
-    folder.mkdir()
-    (folder / "x.csv").write_text("uri,x\na.jpg,1\nb.jpg,2\n")
+def test_hive_directories_of_tables_can_be_kept(tmp_path, keep):
+    directory = tmp_path / "dt=2026-01-31"
+    directory.mkdir()
+    (directory / "x.csv").write_text("uri,x\na.jpg,1\nb.jpg,2\n")
     whole = [(0, "a.jpg", "2026-01-31", 1), (1, "b.jpg", "2026-01-31", 2)]
-    assert read(folder / "x.csv", "--keep_columns", *keep) == [row[: 2 + len(keep)] for row in whole]
+    assert read(directory / "x.csv", "--keep_columns", *keep) == [row[: 2 + len(keep)] for row in whole]
 
 
 def test_a_damaged_file_is_refused_before_the_run(tmp_path):

@@ -58,13 +58,13 @@ LAYOUTS = {
     "counters": [f"{number:08}.jpg" for number in range(9_000)],
     "counters without zeros": [f"img{number}.jpg" for number in range(9_000)],
     "hashes": [f"{name}.jpg" for name in _hashes(9_000)],
-    "folders of hashes": [f"{name[:2]}/{name[2:4]}/{name}.jpg" for name in _hashes(9_000)],
+    "directories of hashes": [f"{name[:2]}/{name[2:4]}/{name}.jpg" for name in _hashes(9_000)],
     "days": [f"2024/{1 + n // 750:02}/{1 + n // 30 % 25:02}/IMG_{n % 30:05}.jpg" for n in range(9_000)],
     "words": _words(9_000),
-    "one dense folder": [f"a{n}/x.jpg" for n in range(90)] + [f"zz/deep/{n:09}.jpg" for n in range(9_000)],
+    "one dense directory": [f"a{n}/x.jpg" for n in range(90)] + [f"zz/deep/{n:09}.jpg" for n in range(9_000)],
     "classes": [f"n{1440764 + 7919 * (n % 100):08}/n{n}.JPEG" for n in range(9_000)],
     "many alphabets": [f"{'éß日😀~'[n % 5]}/{n % 7}\u00ad{n}\U0010ffff.jpg" for n in range(9_000)],
-    "long": [f"{'long folder ' * 60}{n:06}/{'b' * 300}{n}.jpg" for n in range(2_000)],
+    "long": [f"{'long directory ' * 48}{n:06}/{'b' * 300}{n}.jpg" for n in range(2_000)],
     "prefixes of each other": ["a" * n for n in range(1, 900)],
 }
 
@@ -76,7 +76,7 @@ def test_every_name_comes_once_and_in_order(layout: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "layout", ["counters", "counters without zeros", "hashes", "folders of hashes", "days", "classes"]
+    "layout", ["counters", "counters without zeros", "hashes", "directories of hashes", "days", "classes"]
 )
 def test_little_more_is_asked_for_than_there_is(layout: str) -> None:
     service = Service(LAYOUTS[layout])
@@ -122,7 +122,7 @@ def test_many_pages_are_asked_for_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert [file.path for file in list_in_ranges(meet, START)] == service.paths
 
 
-@pytest.mark.parametrize("layout", ["hashes", "one dense folder", "words"])
+@pytest.mark.parametrize("layout", ["hashes", "one dense directory", "words"])
 def test_few_pages_wait_for_a_reader_that_is_slow(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_ranges, "AHEAD_PAGES", 16)
     monkeypatch.setattr(in_ranges, "THREADS", 8)

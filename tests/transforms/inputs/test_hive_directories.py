@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from beamlabel.transforms.inputs.hive_folders import folder_values
-from beamlabel.transforms.inputs.kept_columns import KeptColumn, KeptReader, folder_columns, kept_column
+from beamlabel.transforms.inputs.hive_directories import directory_values
+from beamlabel.transforms.inputs.kept_columns import KeptColumn, KeptReader, directory_columns, kept_column
 
 
 @pytest.mark.parametrize(
@@ -27,16 +27,16 @@ from beamlabel.transforms.inputs.kept_columns import KeptColumn, KeptReader, fol
     ],
 )
 def test_the_columns_of_a_path(path, values):
-    assert folder_values(path) == values
+    assert directory_values(path) == values
 
 
-def test_a_file_of_its_own_column_is_not_asked_for_its_folder():
+def test_a_file_of_its_own_column_is_not_asked_for_its_directory():
     schema = pa.schema([("dt", pa.date32())])
     column = kept_column("dt", schema, "/in/dt=2026-01-31/a.parquet")
     assert column == KeptColumn("dt", "dt", pa.date32())
 
 
-def test_a_folder_is_a_column_of_strings_and_may_be_renamed():
+def test_a_directory_is_a_column_of_strings_and_may_be_renamed():
     schema, path = (
         pa.schema([("uri", pa.string())]),
         "/in/dt=2026-01-31/n=__HIVE_DEFAULT_PARTITION__/a.parquet",
@@ -50,7 +50,7 @@ def test_a_folder_is_a_column_of_strings_and_may_be_renamed():
         kept_column("x", schema, path)
 
 
-def test_what_lies_in_no_such_folder_is_null():
+def test_what_lies_in_no_such_directory_is_null():
     column = KeptColumn("dt", "dt", pa.string())
-    assert folder_columns("/photos/a.jpg", [column])[0].to_pylist() == [None]
-    assert folder_columns("/photos/dt=x/a.jpg", [column])[0].to_pylist() == ["x"]
+    assert directory_columns("/photos/a.jpg", [column])[0].to_pylist() == [None]
+    assert directory_columns("/photos/dt=x/a.jpg", [column])[0].to_pylist() == ["x"]

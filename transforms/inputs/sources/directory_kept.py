@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from beamlabel.transforms.inputs.hive_folders import folder_values
+from beamlabel.transforms.inputs.hive_directories import directory_values
 from beamlabel.transforms.inputs.kept_columns import KeptColumn, kept_column, parse_kept
 from beamlabel.transforms.inputs.sources.listing import listed
 from beamlabel.transforms.inputs.sources.packed import Found
@@ -20,7 +20,7 @@ _LOOKED_AT = 10_000
 _NOTHING = pa.schema([])
 
 
-def folder_kept(file: InputFile, asked: Sequence[str], wanted: PathFilter) -> tuple[KeptColumn, ...]:
+def directory_kept(file: InputFile, asked: Sequence[str], wanted: PathFilter) -> tuple[KeptColumn, ...]:
     """The kept columns of a text file or a listing.
 
     Args:
@@ -35,8 +35,8 @@ def folder_kept(file: InputFile, asked: Sequence[str], wanted: PathFilter) -> tu
     paths = list(_paths(file, wanted)) if file.format == IMAGES else [file.path]
     kept = []
     for text in asked:
-        named = (path for path in paths if parse_kept(text, list(folder_values(path))) is not None)
-        path = next(named, None) or next(filter(folder_values, paths), None)
+        named = (path for path in paths if parse_kept(text, list(directory_values(path))) is not None)
+        path = next(named, None) or next(filter(directory_values, paths), None)
         if path is None:
             raise ValueError(
                 f"--keep_columns {text}: {file.path} has the format {file.format} without columns, and none of its "

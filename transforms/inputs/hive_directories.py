@@ -12,10 +12,10 @@ from urllib.parse import unquote
 
 from beamlabel.transforms.storage.uris import encodable, scheme
 
-NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+NULL_DIRECTORY = "__HIVE_DEFAULT_PARTITION__"
 
 
-def folder_values(path: str) -> dict[str, str | None]:
+def directory_values(path: str) -> dict[str, str | None]:
     """The columns in the names of a path's directories, starting with the outermost.
 
     A name with different values in two directories is left out.
@@ -26,11 +26,11 @@ def folder_values(path: str) -> dict[str, str | None]:
     path = path if scheme(path) in (None, "file", "gs") else path.partition("?")[0]
     found: dict[str, str | None] = {}
     ambiguous = set[str]()
-    for folder in path.split("/")[:-1]:
-        name, sign, text = folder.partition("=")
+    for directory in path.split("/")[:-1]:
+        name, sign, text = directory.partition("=")
         if not sign or not name:
             continue
-        name, value = _decoded(name), None if text == NULL_FOLDER else _decoded(text)
+        name, value = _decoded(name), None if text == NULL_DIRECTORY else _decoded(text)
         if found.setdefault(name, value) != value:
             ambiguous.add(name)
     return {name: value for name, value in found.items() if name not in ambiguous}
