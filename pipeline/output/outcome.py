@@ -19,6 +19,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.secrets.text import public_uri
 from beamlabel.transforms.storage.inside import below
+from beamlabel.transforms.storage.ranged_file import unbuffered
 from beamlabel.transforms.storage.uris import scheme
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
@@ -194,7 +195,10 @@ def _labels_of(path: str) -> dict[str, int]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with storage.open_input(path) as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
+    with (
+        storage.open_input(path) as source,
+        pq.ParquetFile(unbuffered(source), pre_buffer=False) as parquet,
+    ):
         names = parquet.schema_arrow.names
         if "label" in names:
             counted = pc.value_counts(parquet.read(columns=["label"])["label"].combine_chunks())
