@@ -100,7 +100,7 @@ def test_tfrecords_are_not_read_for_labels(tmp_path, told):
     assert any("tf.data.TFRecordDataset" in line for line in told())
 
 
-def test_a_run_is_done_whatever_becomes_of_its_files(tmp_path, told):
+def test_a_published_run_is_done_even_if_its_files_are_gone(tmp_path, told):
     job = label(tmp_path / "out", "--input", mixed(tmp_path), "--max_error_rate", 1)
     for path in job.output.rglob("part-*"):
         path.unlink()

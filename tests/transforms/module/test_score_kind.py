@@ -150,7 +150,7 @@ def test_a_name_tells_where_the_graph_does_not(weights):
     assert decided(weights, lambda z: tf.nn.softmax(z) * 100, key="logits").kind == "unclear"
 
 
-def test_values_alone_decide_where_there_is_no_graph():
+def test_values_alone_decide_without_a_graph():
     random = np.random.default_rng(0)
     shares = random.dirichlet(np.ones(4), 12)
     inside = random.uniform(0, 1, (12, 4))

@@ -59,7 +59,7 @@ def test_no_url_of_any_kind_keeps_its_secret_in_any_text(context: str) -> None:
         "data:image/png;base64,AAAA//8=",
     ],
 )
-def test_what_holds_no_secret_is_verbatim(text: str) -> None:
+def test_text_without_a_secret_stays_verbatim(text: str) -> None:
     assert public_uri(text) == text
     if "?sig" not in text and "?token" not in text:  # in a message every query counts, after any text
         assert public_text(text) == text
@@ -222,7 +222,7 @@ def test_headers_of_requests_hold_none(text: str) -> None:
         "https://h.org/a%40b.jpg", "https://h.org/\uff20home.jpg",
     ],
 )  # fmt: skip
-def test_what_only_looks_like_one_is_verbatim(text: str) -> None:
+def test_text_like_a_credential_stays_verbatim(text: str) -> None:
     assert public_text(text) == text
     assert public_uri(text) == text
 

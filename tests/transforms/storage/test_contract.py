@@ -213,7 +213,7 @@ def test_parquet(place: Place) -> None:
 
 
 @pytest.mark.parametrize("place", ATOMIC, indirect=True)
-def test_who_reads_a_file_that_is_replaced_gets_no_mixture(place: Place) -> None:
+def test_a_reader_of_a_replaced_file_gets_no_mixture(place: Place) -> None:
     path = place.put("a", b"1" * BIG)
     with storage.open_input(path) as file:
         assert file.read(10) == b"1" * 10
