@@ -6,7 +6,7 @@ import errno
 import io
 import os
 from collections.abc import Callable
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 
 class Checksum(Protocol):
@@ -115,5 +115,5 @@ class RangedFile(io.RawIOBase):
 
 def unbuffered(file: BinaryIO) -> BinaryIO:
     """The stream below an open file of a bucket, for few small reads: each requests its own bytes and no window."""
-    raw: Any = getattr(file, "raw", None)
-    return raw if isinstance(raw, RangedFile) else file
+    raw = getattr(file, "raw", None)
+    return cast(BinaryIO, raw) if isinstance(raw, RangedFile) else file
