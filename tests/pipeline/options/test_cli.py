@@ -70,6 +70,8 @@ def test_help_version_and_usage_errors_are_answered_before_beam_is_imported(argu
         ({"--image_size": "12y3"}, "argument --image_size: '12y3' is not a size"),
         ({"--input_range": "0,2"}, "argument --input_range: '0,2' is not one of"),
         ({"--inputs": "x"}, "--inputs: no such option; did you mean --input?"),
+        ({"--input": None, "--inp": "x"}, "--inp: no such option; did you mean --input?"),
+        ({"--module": None, "--mod": "x"}, "--mod: no such option; did you mean --module?"),
         ({"--input": "/no/such/*.txt"}, "--input '/no/such/*.txt' matches no file"),
         ({"--base_dirr": "x"}, "did you mean --base_dir?"),
         ({"--frobnicate": "x"}, "--frobnicate is not an option of beamlabel or Beam"),
