@@ -144,7 +144,7 @@ def _outcome(bench: Bench, *, with_report: bool) -> Figures:
         }
     )
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, row_group_size=400)  # about 2 MB, as the job writes them
     shard = sink.getvalue().to_pybytes()
     failure = {"uri": "gs://photos/a.jpg", "ref_id": "l#1", "reason": "truncated", "detail": "ends early"}
     lines = f"{json.dumps(failure)}\n".encode()
