@@ -80,6 +80,10 @@ def test_help_version_and_usage_errors_are_answered_before_beam_is_imported(argu
             {"--direct-num-workerz": "2"},
             "--direct_num_workerz is not an option of beamlabel or Beam; did you mean",
         ),
+        (
+            {"--direct-running-mode": "threads"},
+            "error: argument --direct_running_mode: invalid choice: 'threads'",
+        ),
         ({"--uri_column": "uri"}, "--uri_column uri"),
         ({"--tfrecord_compression": "gzip"}, "needs --output_format tfrecord"),
         ({"--input": ""}, "--input is empty"),
@@ -97,7 +101,7 @@ def test_a_mistake_ends_with_2_and_names_the_option_and_the_value(good, change, 
     finished = command(*flat(arguments))
     assert finished.returncode == 2, finished.stderr
     assert message in finished.stderr
-    assert "Traceback" not in finished.stderr
+    assert "Traceback" not in finished.stderr and "usage:" not in finished.stderr
     assert not good["--output"].exists()
 
 
