@@ -18,6 +18,7 @@ def console() -> None:
     try:
         _run(sys.argv[1:])
     except KeyboardInterrupt:  # nothing to cancel yet
+        tell("cancelled by SIGINT")
         os._exit(128 + signal.SIGINT)
     except streams.StdoutError as error:  # from --help and --version
         if str(error):

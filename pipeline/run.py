@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import RESUME, JobOptions
 from beamlabel.pipeline.options.parser import usage
-from beamlabel.pipeline.options.resume_command import resume_command
+from beamlabel.pipeline.options.resume_command import advice, resume_command
 from beamlabel.pipeline.process import process_id
 from beamlabel.pipeline.process.cancellation import Cancellation, cancellation
 from beamlabel.pipeline.process.exit import (
@@ -74,7 +74,7 @@ def run(
 
     with cancellation() as cancelled:
         if resumes:
-            cancelled.on_end_say(f"To continue, run: {resumes}")
+            cancelled.on_end_say(advice(resumes))
         code = BROKEN
         try:
             code = _run(options, runner_args, time.time() if started_at is None else started_at, cancelled)
@@ -97,7 +97,7 @@ def run(
             _LOGGER.error("Cancelled by %s", cancelled.seen)
             code = cancelled.seen.exit_code
         if resumes and (cancelled.seen or code == OUT_OF_TIME):
-            _LOGGER.info("To continue, run: %s", resumes)
+            _LOGGER.info("%s", advice(resumes))
         return code
 
 

@@ -38,7 +38,7 @@ _PIN = re.compile(r"([A-Za-z0-9._-]+)==")
 
 
 class LockError(Exception):
-    """The lock lacks a name or differs from ``constraints.txt``; the message says what to do."""
+    """The lock lacks a name or differs from ``constraints.txt``; the message names the remedy."""
 
 
 def part(lock: str, wanted: set[str]) -> str:

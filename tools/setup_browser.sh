@@ -9,7 +9,7 @@ missing() { ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/
 
 missing || exit 0
 if ! command -v apt-get >/dev/null; then
-  echo "setup_browser.sh: apt-get was not found; install chromium and chromedriver by hand" >&2
+  echo "setup_browser.sh: apt-get was not found; install chromium and chromedriver yourself" >&2
   exit 1
 fi
 if [ "$(id -u)" -ne 0 ]; then

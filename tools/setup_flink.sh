@@ -38,7 +38,7 @@ tar -xz --no-same-owner -f "$build/apache-flink-libraries-$flink_version.tar.gz"
   "apache-flink-libraries-$flink_version/deps/lib"
 mv "$build/lib" "$build/install/lib"
 
-# Maven checks what it fetches against the repository's checksums.
+# Maven checks its downloads against the repository's checksums.
 mvn --quiet --batch-mode --strict-checksums --file tools/flink/pom.xml -Dtarget="$PWD/$build/maven" package
 mv "$build/maven/beam-flink-1.19-job-server.jar" "$build/install/job-server.jar"
 

@@ -25,7 +25,7 @@ rm -rf "$target"
 build=$(mktemp -d .runners/java.XXXXXX)
 trap 'rm -rf "$build"' EXIT
 
-# Maven checks what it fetches against the repository's checksums.
+# Maven checks its downloads against the repository's checksums.
 mvn --quiet --batch-mode --strict-checksums --file "$project/pom.xml" -Dtarget="$PWD/$build/maven" package
 
 mv "$build/maven/jars" "$target"

@@ -71,7 +71,7 @@ def images_in_batch(batch_size: int, pixel_bytes: int) -> int:
 
 
 class Block(list[Any]):
-    """Elements of one step of the job that travel as one: a list of what the step would emit one by one.
+    """Elements of one step of the job that travel as one: a list of the elements that the step would emit one by one.
 
     Args:
       elements: at least one.

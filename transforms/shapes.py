@@ -1,4 +1,4 @@
-"""Checks the shape of JSON read back from beamlabel's own files: each value must have its type, whoever wrote it.
+"""Checks the shape of JSON read back from beamlabel's own files, which others may have changed: the types of values.
 
 A shape is a ``Kind``; a list of one shape; a dict of shapes by key, in which ``"key?"`` is optional and other keys are
 allowed; or ``each``, ``optional`` or ``all_of`` shapes.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bucket_rows.bench import Bench, Figures, row
 from support.committed import commit_run
@@ -28,6 +31,17 @@ begin()
 finish_pending(output)
 check_output(output, "resume")
 submitted(output)
+end()
+"""
+
+_OUTCOME = """
+import json
+from beamlabel.pipeline.output import outcome
+from beamlabel.transforms import storage
+manifest = json.loads(storage.read_bytes(sys.argv[1]))
+outcome._SECONDS = 600.0  # the count must not depend on the machine
+begin()
+outcome.report(manifest)
 end()
 """
 
@@ -97,13 +111,80 @@ def replace(bench: Bench) -> Figures:
     return {"shards": shards, **figures}
 
 
-@row("a launch where a killed run has staged 10,000 shards, until it knows what is there")
+@row("a launch where a killed run has staged 10,000 shards, until the state is known")
 def launch(bench: Bench) -> Figures:
     """The work before any option is checked, with ``--if_exists resume``."""
     shards = bench.sized(10_000)
     directory = commit_run(bench.bucket, shards).removeprefix(f"{bench.bucket.url}/")
     bench.bucket.remove(f"{directory}/commit.json")
     return {"shards": shards, **bench.python(_LAUNCH, bench.bucket.uri("out"))}
+
+
+@row("the end of a run of 64 shards, until its labels and failures are logged")
+def outcome(bench: Bench) -> Figures:
+    """A run without ``--report``: labels are counted in the shards, examples of failures are read."""
+    return _outcome(bench, with_report=False)
+
+
+@row("the same with --report")
+def outcome_with_report(bench: Bench) -> Figures:
+    """Labels and examples come from the page, of 2 MB at most."""
+    return _outcome(bench, with_report=True)
+
+
+def _outcome(bench: Bench, *, with_report: bool) -> Figures:
+    shards = bench.sized(64)
+    rows = 1_000
+    table = pa.table(
+        {
+            "label": [f"label {n % 50}" for n in range(rows)],
+            "embedding": pa.FixedSizeListArray.from_arrays(
+                np.random.default_rng(0).random(rows * 1_280, np.float32), 1_280
+            ),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=400)  # about 2 MB, as the job writes them
+    shard = sink.getvalue().to_pybytes()
+    failure = {"uri": "gs://photos/a.jpg", "ref_id": "l#1", "reason": "truncated", "detail": "ends early"}
+    lines = f"{json.dumps(failure)}\n".encode()
+    kinds = {
+        "data": ("part-r-{:05d}.parquet", shard, rows),
+        "failures": ("_failures/part-r-{:05d}.jsonl", lines, 1),
+    }
+    files = []
+    for kind, (name, content, count) in kinds.items():
+        for number in range(shards):
+            bench.bucket.put(f"out/{name.format(number)}", content)
+            entry = {"name": name.format(number), "kind": kind, "rows": count, "bytes": len(content)}
+            files.append(entry)
+    # Three reasons in the manifest and one in the files: all files of failures are read.
+    reasons = {"truncated": shards, "corrupt": 1, "not_found": 1}
+    predicted, failed = shards * rows, shards + 2
+    page = {
+        "run": {"id": "r"},
+        "labels": {"shown": [[f"label {n}", predicted // 50] for n in range(50)]},
+        "failures": [{"reason": "truncated", "examples": [failure]}],
+    }
+    bench.bucket.put(
+        "out/_report.html",
+        f'<script id="data" type="application/json">{json.dumps(page)}</script>{" " * 500_000}'.encode(),
+    )
+    manifest = {
+        "run_id": "r",
+        "output": bench.bucket.uri("out"),
+        "seconds": 1.0,
+        "rows": {"input": predicted + failed, "predicted": predicted, "failed": failed, "skipped": 0},
+        "failed_by_reason": reasons,
+        "skipped_by_reason": {},
+        "error_rate": failed / (predicted + failed),
+        "within_error_rate": True,
+        "options": {"max_error_rate": 0.05, "report": with_report},
+        "metadata": {"beamlabel.num_classes": "1000"},
+        "files": files,
+    }
+    path = bench.bucket.put("out/_MANIFEST.json", json.dumps(manifest).encode())
+    return {"shards": shards, **bench.python(_OUTCOME, path)}
 
 
 @row("an index of 20 million earlier rows, opened by two processes of a host")

@@ -1,4 +1,4 @@
-"""``beamlabel compact INPUT... --output DIR``: merges the current rows of many nights into one output."""
+"""``beamlabel compact OUTPUT... --output DIR``: merges the current rows of many nights into one output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CompactOptions:
     """The inputs and the output."""
 
     inputs: tuple[str, ...] = positionals(
-        metavar="INPUT",
+        metavar="OUTPUT",
         help="outputs, directories of outputs, or globs of either, such as labels/ or 'labels/dt=*/'",
     )
     output: str = required(metavar="DIR", help="directory of the result; not below an input")

@@ -77,9 +77,14 @@ def run_command(name: str, argv: list[str]) -> NoReturn:
             code = error.exit_code
         except Exception as error:
             # An OSError is explained by its message; anything else is a fault of the program, and needs its traceback.
-            get_logger("beamlabel").error(
-                "%s failed: %s", name, error, exc_info=not isinstance(error, OSError)
-            )
+            # After a signal it is neither: code in between turned the signal into another exception.
+            if not cancelled.seen:
+                get_logger("beamlabel").error(
+                    "%s failed: %s", name, error, exc_info=not isinstance(error, OSError)
+                )
             code = BROKEN
+        if cancelled.seen:
+            tell(f"cancelled by {cancelled.seen}", f"beamlabel {name}")
+            code = cancelled.seen.exit_code
         # Within ``cancellation``, so that a signal also ends a process that hangs while it exits.
-        exit_process(cancelled.seen.exit_code if cancelled.seen else code)
+        exit_process(code)

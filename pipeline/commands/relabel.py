@@ -57,7 +57,7 @@ class RelabelOptions:
     """The outputs to label again."""
 
     outputs: tuple[str, ...] = positionals(
-        metavar="OUTPUTS",
+        metavar="OUTPUT",
         help="earlier outputs, directories of outputs or globs; local, gs://, s3:// or azfs://",
     )
 
@@ -96,7 +96,7 @@ def parse(argv: Sequence[str]) -> tuple[JobOptions, list[str]]:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="beamlabel relabel",
-        usage="%(prog)s OUTPUTS ... --module MODULE --output DIR [option ...]",
+        usage="%(prog)s OUTPUT ... --module MODULE --output DIR [option ...]",
         description="Classifies the rows of earlier outputs by their embeddings with a module that `beamlabel train` "
         "wrote. No image is fetched. This is the labeling job with another input, on any runner.",
         epilog="Options not listed here go to the Beam runner; put them last. "

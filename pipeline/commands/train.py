@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
         else:
             findings = train(options, tell)
     except Cancelled:
-        tell(f"cancelled; nothing was written to {options.result.output}")
+        tell(f"nothing was written to {options.result.output}")
         raise
     told = summary(
         findings, options.result.output, options.rows.outputs[0], is_fine_tuned=fine_tuning.fine_tune

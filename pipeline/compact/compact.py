@@ -96,7 +96,7 @@ def compact(
             if not is_user_error(error):
                 raise
             raise UsageError(f"--output {output!r}: {error}") from error
-        outputs = find_outputs(patterns, "INPUT")
+        outputs = find_outputs(patterns, "OUTPUT")
         if is_among(output, patterns, outputs):
             raise UsageError(
                 f"--output {output!r} is among the inputs, so the next compaction would read it; use another directory"

@@ -59,7 +59,7 @@ class Cut:
 def cut_into_shards(selection: Selection, shard_rows: int) -> Iterator[Cut]:
     """Yields shards of ``shard_rows`` current rows, at least one, then of failures, then of versions if there are any.
 
-    Shards of rows and of failures cover all positions, including those of what is left out.
+    Shards of rows and of failures cover all positions, including those of rows that are left out.
     """
     numbers = itertools.count()
     for kind in KINDS:

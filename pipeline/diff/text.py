@@ -110,7 +110,7 @@ def _drift(found: Mapping[str, Any]) -> Iterator[str]:
     cosine = embeddings["cosine_distance"]
     yield (
         f"Mean embedding: cosine distance {'-' if cosine is None else f'{cosine:.3g}'}, L2 "
-        f"{embeddings['l2_distance']:.3g} (lengths {embeddings['length_a']:.3g}, {embeddings['length_b']:.3g})"
+        f"{embeddings['l2_distance']:.3g} (lengths: A {embeddings['length_a']:.3g}, B {embeddings['length_b']:.3g})"
     )
 
 

@@ -120,10 +120,13 @@ def earlier_indexes(patterns: Sequence[str], wanted: Wanted, directory: Path) ->
             raise UsageError(f"--skip_labeled: {error}") from error
         indexes = _write_indexes(writer, wanted, earlier, directory)
     rows, unresolved = sum(one.same for one in counts), sum(one.unresolved for one in counts)
-    _LOGGER.info(
-        "Skipping up to %d images that earlier runs labeled (%d rows in %d shards; read in %.1f s)",
-        indexes.labeled.keys, rows, len(earlier.shards), time.monotonic() - begin,
-    )  # fmt: skip
+    if earlier.shards:
+        _LOGGER.info(
+            "Skipping up to %d images that earlier runs labeled (rows: %d, shards: %d; read in %.1f s)",
+            indexes.labeled.keys, rows, len(earlier.shards), time.monotonic() - begin,
+        )  # fmt: skip
+    else:
+        _LOGGER.info("--skip_labeled matches no earlier shards, so no image counts as labeled")
     if indexes.failed is not None and indexes.failed.keys:
         _LOGGER.info(
             "Skipping up to %d images that failed for a lasting reason, unless they changed; "

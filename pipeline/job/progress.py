@@ -152,7 +152,7 @@ class _Watcher:
                 if last or not self._over.is_set():
                     self.show(done)
         except Exception as error:  # such as a staging directory that a publisher deletes meanwhile
-            _LOGGER.debug("no look at the progress: %s", error)
+            _LOGGER.debug("The progress was not read: %s", error)
 
     def _look_last(self) -> None:
         """Called once, after the last reading."""

@@ -336,7 +336,7 @@ class RunOptions:
         whole(1),
         default=DEFAULT_MIN_FAILURES,
         metavar="N",
-        help="a run with fewer failures and at least one prediction succeeds, whatever its error rate "
+        help="a run with fewer failures and at least one prediction succeeds at any error rate "
         f"(default {DEFAULT_MIN_FAILURES})",
     )
     report: bool = flag(help="also write _report.html, a summary of the run with thumbnails of a sample")

@@ -28,6 +28,9 @@ _T = TypeVar("_T")
 
 _OF_STORAGE = "Beam's file system options, such as --s3_endpoint_url URL, are accepted too."
 
+# The start of the message for a missing option, by argparse and by ``checked``.
+_MISSING = "the following arguments are required"
+
 # Beam's option for a label (key=value) of a Dataflow job. It resembles a misspelling of --labels.
 _LABEL_OF_JOB = "--label"
 
@@ -35,7 +38,14 @@ _LABEL_OF_JOB = "--label"
 class Parser(argparse.ArgumentParser):
     """Raises ``UsageError`` instead of ending the process; reports an error if it cannot write its help."""
 
+    _words: Sequence[str] = ()
+
     def error(self, message: str) -> NoReturn:
+        if message.startswith(_MISSING):
+            # The option is rather misspelled or abbreviated than missing.
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            unknown = [word for word in self._words if word.split("=", 1)[0] not in known]
+            _check_misspelt(unknown, known, with_abbreviations=True)
         raise UsageError(message)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -48,7 +58,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parses as argparse does, and accepts dashes for underscores in option names."""
-        return super().parse_known_args(underscored(sys.argv[1:] if args is None else args), namespace)
+        self._words = underscored(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._words, namespace)
 
     def print_help(self, file: Any = None) -> None:
         if file is None:
@@ -211,7 +222,13 @@ def parse(argv: Sequence[str]) -> tuple[JobOptions, list[str]]:
     found, rest = make_parser().parse_known_args(_with_labels_of_jobs(with_minus_joined(argv)))
     check_rest(rest, {one.name for one in job_options()})
     groups = {field: values_of(options, found) for _, field, options in GROUPS}
-    return checked(JobOptions(**groups)), rest
+    try:
+        return checked(JobOptions(**groups)), rest
+    except UsageError as error:
+        if str(error).startswith(_MISSING):
+            known = [f"--{one.name}" for one in job_options()]
+            _check_misspelt(rest, known, with_abbreviations=True)
+        raise
 
 
 def check_rest(rest: Sequence[str], names: Collection[str]) -> None:
@@ -228,13 +245,16 @@ def check_rest(rest: Sequence[str], names: Collection[str]) -> None:
     for before, argument in zip(["", *rest], rest, strict=False):
         has_value = before.startswith("--") and "=" not in before
         if not argument.startswith("--") and not has_value:
-            raise UsageError(f"{argument!r} belongs to no option; name inputs with --input")
+            advice = "options begin with --" if argument.startswith("-") else "name inputs with --input"
+            raise UsageError(f"{argument!r} belongs to no option; {advice}")
 
 
-def _check_misspelt(rest: Sequence[str], known: Sequence[str]) -> None:
+def _check_misspelt(rest: Sequence[str], known: Sequence[str], *, with_abbreviations: bool = False) -> None:
     for argument in rest:
         name = argument.split("=", 1)[0]
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if with_abbreviations and not close and len(name) > len("--x"):
+            close = [one for one in known if one.startswith(name)]
         if name.startswith("--") and close and name != _LABEL_OF_JOB:
             raise UsageError(f"{name}: no such option; did you mean {close[0]}?")
 

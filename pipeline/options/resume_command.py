@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from beamlabel.pipeline.options.parser import underscored
@@ -21,6 +22,8 @@ _PAIRS = "http_header"
 _ENVIRONMENT = frozenset(("environment_config", "environment_option", "environment_options"))
 _WITH_VARIABLES = ("{", "process_variables")
 _HIDDEN = "..."
+# Characters. The places of credentials are not looked for in longer words.
+_MARKED_CHARACTERS = 4000
 
 
 def resume_command(argv: Sequence[str], run_date: str | None = None) -> str:
@@ -40,10 +43,30 @@ def resume_command(argv: Sequence[str], run_date: str | None = None) -> str:
             hidden = f"{name}={_hidden(option, value)}" if equals and _is_secret(option, value) else word
         else:
             hidden = _hidden(option, word) if _is_secret(option, word) else word
-        public.append(public_text(public_uri(hidden)))
+        public.append(_marked(hidden, public_text(public_uri(hidden))))
     if run_date and "run_date" not in names and any("{date}" in word for word in words):
         public += ["--run_date", run_date]
     return f"{_program(argv[0])} {shlex.join(public)} --if_exists resume"
+
+
+def advice(command: str) -> str:
+    """The line that tells a person to run the command, and to fill in secrets if it lacks any."""
+    if _HIDDEN in command:
+        return f"To continue, fill in the secrets at {_HIDDEN} and run: {command}"
+    return f"To continue, run: {command}"
+
+
+def _marked(word: str, cleaned: str) -> str:
+    """The cleaned word with ``...`` at each place that lost a credential: without a mark it would name another URL."""
+    if word == cleaned:
+        return word
+    if len(word) > _MARKED_CHARACTERS:
+        return cleaned + _HIDDEN
+    changes = SequenceMatcher(None, word, cleaned, autojunk=False).get_opcodes()
+    return "".join(
+        cleaned[start:end] + (_HIDDEN if kind in ("delete", "replace") else "")
+        for kind, _, _, start, end in changes
+    )
 
 
 def _names(argv: Sequence[str]) -> set[str]:

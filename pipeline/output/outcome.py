@@ -1,7 +1,7 @@
 """The log lines at the end of a run: counts, frequent labels, failures with examples, and how to read the result.
 
 They come from the manifest and the published files, so they are the same if another process publishes the run. An error
-here does not fail the run. Reading the files takes a few seconds at most.
+here does not fail the run. Reading the files takes a few seconds at most. A run with a report reads its page instead.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.process.exit import DONE, OUT_OF_TIME, TOO_MANY_FAILURES
@@ -19,8 +19,12 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.secrets.text import public_uri
 from beamlabel.transforms.storage.inside import below
+from beamlabel.transforms.storage.ranged_file import unbuffered
 from beamlabel.transforms.storage.uris import scheme
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
+
+if TYPE_CHECKING:
+    from beamlabel.pipeline.report.brief import Brief
 
 _LOGGER = get_logger("beamlabel")
 
@@ -44,7 +48,7 @@ def report(manifest: Mapping[str, Any]) -> int:
     )  # fmt: skip
     if not rows["input"] and "retried_failures" not in manifest:
         _LOGGER.warning(
-            "THE INPUT IS EMPTY: NOTHING WAS LABELED. There is no reference in %s; --min_input 1 makes that an error",
+            "THE INPUT IS EMPTY: NOTHING WAS LABELED. %s has no reference. Use --min_input 1 to make that an error.",
             ", ".join(map(public_uri, manifest["options"].get("input", ()))),
         )
     if manifest.get("rows_relabeled"):
@@ -54,10 +58,11 @@ def report(manifest: Mapping[str, Any]) -> int:
         )
     if manifest.get("seconds_to_first_label") is not None:
         _LOGGER.info("The first label was ready after %.1f s", manifest["seconds_to_first_label"])
-    _tell_labels(manifest)
-    _tell_reasons(manifest)
+    told = _brief(manifest)
+    _tell_labels(manifest, told)
+    _tell_reasons(manifest, told)
     for cause, count in manifest.get("left_out", {}).items():
-        _LOGGER.info("Left out: %s %d", cause, count)
+        _LOGGER.info("Left out of the input: %s %d", cause, count)
     if manifest.get("deleted"):
         _LOGGER.info(
             "%d images of earlier outputs are gone: %s/%s",
@@ -94,8 +99,12 @@ def _code(manifest: Mapping[str, Any]) -> int:
         return TOO_MANY_FAILURES
     if manifest["within_error_rate"]:
         if manifest["error_rate"] > options["max_error_rate"]:
-            _LOGGER.info("The failures are fewer than --min_failures %d, so the error rate does not count",
-                         options.get("min_failures", 0))  # fmt: skip
+            _LOGGER.info(
+                "%d of the %d images tried failed, a rate above --max_error_rate %g; fewer than --min_failures %d do "
+                "not fail a run",
+                manifest["rows"]["failed"], manifest["rows"]["failed"] + manifest["rows"]["predicted"],
+                options["max_error_rate"], options.get("min_failures", 0),
+            )  # fmt: skip
         return DONE
     _LOGGER.error(
         "%d of the %d images tried failed: the error rate %.4f is above --max_error_rate %g, so %s was not written",
@@ -105,9 +114,24 @@ def _code(manifest: Mapping[str, Any]) -> int:
     return TOO_MANY_FAILURES
 
 
-def _tell_labels(manifest: Mapping[str, Any]) -> None:
+def _brief(manifest: Mapping[str, Any]) -> Brief | None:
+    if not manifest["options"].get("report"):
+        return None
     try:
-        labels, read = frequent_labels(manifest)
+        from beamlabel.pipeline.report.brief import brief
+
+        return brief(manifest)
+    except Exception as error:  # of a storage's library, too; the shards have the same labels
+        _LOGGER.debug("The report was not read: %s", error)
+        return None
+
+
+def _tell_labels(manifest: Mapping[str, Any], told: Brief | None) -> None:
+    try:
+        if told is None:
+            labels, read = frequent_labels(manifest)
+        else:
+            labels, read = told.labels[:SHOWN_LABELS], manifest["rows"]["predicted"]
     except Exception as error:  # such as a deleted file; the run is published anyway
         _LOGGER.debug("The labels were not counted: %s", error)
         return
@@ -119,8 +143,8 @@ def _tell_labels(manifest: Mapping[str, Any]) -> None:
         if read == predicted
         else f"of the first {read:,} of {predicted:,} predicted"
     )
-    told = ", ".join(f"{_cut(label)} {count:,} ({_percent(count, read)})" for label, count in labels)
-    _LOGGER.info("Most frequent labels, %s: %s", base, told)
+    counted = ", ".join(f"{_cut(label)} {count:,} ({_percent(count, read)})" for label, count in labels)
+    _LOGGER.info("Most frequent labels, %s: %s", base, counted)
 
 
 def _percent(count: int, total: int) -> str:
@@ -171,7 +195,10 @@ def _labels_of(path: str) -> dict[str, int]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with storage.open_input(path) as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
+    with (
+        storage.open_input(path) as source,
+        pq.ParquetFile(unbuffered(source), pre_buffer=False) as parquet,
+    ):
         names = parquet.schema_arrow.names
         if "label" in names:
             counted = pc.value_counts(parquet.read(columns=["label"])["label"].combine_chunks())
@@ -181,9 +208,10 @@ def _labels_of(path: str) -> dict[str, int]:
         return {f"class {one['values']}": one["counts"] for one in pc.value_counts(best).to_pylist()}
 
 
-def _tell_reasons(manifest: Mapping[str, Any]) -> None:
+def _tell_reasons(manifest: Mapping[str, Any], told: Brief | None) -> None:
     ordered = sorted(manifest["failed_by_reason"].items(), key=lambda one: (-one[1], one[0]))
-    examples = _examples(manifest, [reason for reason, _ in ordered[:SHOWN_REASONS]])
+    failures = _failures(manifest) if told is None else told.failures
+    examples = _examples(failures, [reason for reason, _ in ordered[:SHOWN_REASONS]])
     for reason, count in ordered:
         example = f", such as {examples[reason]}" if reason in examples else ""
         _LOGGER.info("Failed: %s %d%s", reason, count, example)
@@ -191,11 +219,11 @@ def _tell_reasons(manifest: Mapping[str, Any]) -> None:
         _LOGGER.info("Skipped: %s %d", reason, count)
 
 
-def _examples(manifest: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, str]:
+def _examples(failures: Iterable[Mapping[str, Any]], reasons: Sequence[str]) -> dict[str, str]:
     """The first failure of each reason, as published, without secrets."""
     found: dict[str, str] = {}
     try:
-        for failure in _failures(manifest):
+        for failure in failures:
             if (reason := str(failure.get("reason"))) in reasons and reason not in found:
                 detail = f" ({_cut(failure['detail'])})" if failure.get("detail") else ""
                 name = _cut(public_uri(str(failure.get("uri") or failure.get("ref_id"))))
@@ -203,7 +231,7 @@ def _examples(manifest: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, 
                 if len(found) == len(reasons):
                     break
     except Exception as error:  # of a storage's library, too; the run is published anyway
-        _LOGGER.debug("no examples of failures: %s", error)
+        _LOGGER.debug("No examples of failures were read: %s", error)
     return found
 
 

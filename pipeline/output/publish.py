@@ -1,7 +1,7 @@
 """Publishes the output that ``commit.json`` describes.
 
 Every step can be repeated, so a killed publisher is simply run again: the moves and deletions are recorded once, before
-the first move. Only files named in ``commit.json`` are published, whatever a directory listing shows.
+the first move. Only files named in ``commit.json`` are published, regardless of directory listings.
 """
 
 from __future__ import annotations

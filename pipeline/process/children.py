@@ -24,7 +24,7 @@ def descendants(process: int) -> list[int]:
     """The PIDs of the descendants of a process: its children, their children, and so on."""
     children = defaultdict(list)
     for directory in _PROC.glob("[0-9]*"):
-        # proc_pid_stat(5): the name ends at the last bracket, whatever it holds; ppid is the second field after it.
+        # proc_pid_stat(5): the name may hold brackets and ends at the last one; ppid is the second field after it.
         with suppress(OSError, IndexError, ValueError):
             parent = int((directory / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
             children[parent].append(int(directory.name))

@@ -44,10 +44,10 @@ def relabel_inputs(patterns: Sequence[str], output: str, output_format: str) -> 
         their manifests.
     """
     target = absolute_output(output)
-    outputs = find_outputs(patterns, "OUTPUTS")
+    outputs = find_outputs(patterns, "OUTPUT")
     if is_among(target, patterns, outputs):
         raise UsageError(
-            f"--output {target!r} is among the OUTPUTS, so the next run would read it; use another directory"
+            f"--output {target!r} is itself an OUTPUT, so the next run would read it; use another directory"
         )
     for one in outputs:
         _check(one)
@@ -61,13 +61,13 @@ def relabel_inputs(patterns: Sequence[str], output: str, output_format: str) -> 
         checked = [file for file in files if kept and is_parquet(file.path)]
         in_threads(lambda file: check_values(file.path, columns, output_format), checked)
     except ImportError as error:
-        raise UsageError(f"OUTPUTS hold TFRecords: {error}") from error
+        raise UsageError(f"OUTPUT holds TFRecords: {error}") from error
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise
-        raise UsageError(f"OUTPUTS: {error}") from error
+        raise UsageError(f"OUTPUT: {error}") from error
     if not files:
-        raise UsageError(f"OUTPUTS {' '.join(patterns)}: their runs wrote no rows")
+        raise UsageError(f"OUTPUT {' '.join(patterns)}: their runs wrote no rows")
     return Inputs(files, columns, kept, features=features)
 
 
@@ -77,12 +77,12 @@ def _check(output: Output) -> None:
     version = metadata.get(schema.SCHEMA_VERSION)
     if version != schema.CURRENT_SCHEMA_VERSION:
         raise UsageError(
-            f"OUTPUTS: {output.directory} has schema version {version}, whose rows lack image_id and content_hash; "
+            f"OUTPUT: {output.directory} has schema version {version}, whose rows lack image_id and content_hash; "
             f"rewrite it with `beamlabel compact`, or {_INSTEAD}"
         )
     if metadata.get(schema.EMBEDDING_DIM) is None:
         raise UsageError(
-            f"OUTPUTS: {output.directory} has no embeddings: its module has no features, or --no_embeddings was used; "
+            f"OUTPUT: {output.directory} has no embeddings: its module has no features, or --no_embeddings was used; "
             f"{_INSTEAD}"
         )
 
@@ -100,7 +100,7 @@ def _features(outputs: Sequence[Output]) -> EarlierFeatures:
         if differing:
             name = differing[0]
             raise UsageError(
-                f"OUTPUTS: the embeddings in {first.directory} and {other.directory} differ: {name} is "
+                f"OUTPUT: the embeddings in {first.directory} and {other.directory} differ: {name} is "
                 f"{facts[name]} and {_facts(other)[name]}; relabel them in two runs"
             )
         facts |= _facts(other)
@@ -122,7 +122,7 @@ def _preprocessing(output: Output) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(output.manifest["metadata"][schema.PREPROCESSING])
     except (KeyError, ValueError) as error:
         raise UsageError(
-            f"OUTPUTS: the manifest in {output.directory} has no valid preprocessing: {error}"
+            f"OUTPUT: the manifest in {output.directory} has no valid preprocessing: {error}"
         ) from error
     return {name: one for name, one in value.items() if name != "scores"}
 

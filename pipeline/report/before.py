@@ -51,7 +51,7 @@ def night_before(
         earlier = _newest_earlier(manifest)
         return None if earlier is None else _compared(directory, manifest, data, *earlier)
     except Exception:  # the report is useful without this part
-        _LOGGER.warning("Cannot read the night before; the report does without it", exc_info=True)
+        _LOGGER.warning("Could not read the earlier output, so the report has no comparison", exc_info=True)
         return None
 
 

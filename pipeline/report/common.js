@@ -80,7 +80,7 @@ function labelDrift(drift, before, now, totals = null, first = Infinity) {
   if (drift === null) return [element("p", { class: "note" }, "One side has no labels.")];
   const distance = totals === null
     ? `Total variation ${precise(drift.total_variation)}: the share of images that need another label to make both sides alike.`
-    : `To match the night before, ${percentOf(drift.total_variation * totals[1], totals[1], "predicted image")} would need another label (total variation ${precise(drift.total_variation)}).`;
+    : `${percentOf(drift.total_variation * totals[1], totals[1], "predicted image")} would need another label to match the shares of the night before (total variation ${precise(drift.total_variation)}).`;
   const about = element("p", { class: "note" }, `${distance} Jensen–Shannon divergence: ${precise(drift.jensen_shannon)} bits.`);
   if (!drift.labels.length) return [about, element("p", { class: "note" }, "No label’s share changed.")];
   const most = Math.max(...drift.labels.map((one) => Math.max(one.share_a, one.share_b)));
@@ -95,9 +95,9 @@ function labelDrift(drift, before, now, totals = null, first = Infinity) {
   return shown;
 }
 
-function embeddingDrift(drift) {
+function embeddingDrift(drift, a = "A", b = "B") {
   if (drift === null) return "";
   if (!drift.comparable) return `The mean embeddings are not compared: ${drift.why_not}.`;
   const cosine = drift.cosine_distance === null ? "undefined, as one of them is zero" : precise(drift.cosine_distance);
-  return `Mean embeddings: cosine distance ${cosine}, L2 distance ${precise(drift.l2_distance)}, lengths ${precise(drift.length_a)} and ${precise(drift.length_b)}.`;
+  return `Mean embeddings: cosine distance ${cosine}, L2 distance ${precise(drift.l2_distance)}, lengths ${precise(drift.length_a)} (${a}) and ${precise(drift.length_b)} (${b}).`;
 }

@@ -92,7 +92,7 @@ def add_failed_pictures(
             for example, picture in zip(lacking, pictures, strict=True):
                 example["thumbnail"] = picture
     except Exception:  # the report is useful without this part
-        _LOGGER.warning("The report has no pictures of failed images", exc_info=True)
+        _LOGGER.warning("Could not read failed images, so the report has no pictures of them", exc_info=True)
 
 
 def _picture(location: str, load: LoadOptions) -> str | None:
@@ -102,7 +102,7 @@ def _picture(location: str, load: LoadOptions) -> str | None:
         for pixels in _readings(content, load.decode):
             return base64.b64encode(thumbnail(pixels)).decode()
     except (ImageError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        _LOGGER.debug("no picture of a failed image: %s", error)
+        _LOGGER.debug("A failed image has no picture: %s", error)
     return None
 
 

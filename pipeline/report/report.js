@@ -76,11 +76,11 @@ function showHead() {
     part("failed", rows.failed, done, "tried image", rows.failed ? { class: "bad" } : {}),
     part("skipped", rows.skipped, rows.input, "input"),
     fact("start to end", duration(run.seconds)),
-    fact("images/s, start to end", precise(done / Math.max(run.seconds, 0.001))),
+    fact("tried images/s, start to end", precise(done / Math.max(run.seconds, 0.001))),
   );
   const known = { labeled: "labeled by earlier runs", known_failure: "that failed permanently in earlier runs and are unchanged", unchanged: "with a new version and the same content", time_limit: "left at the time limit" };
   const skipped = Object.entries(data.skipped).map(([reason, number]) => `${whole(number)} ${known[reason] ?? reason}`);
-  const notes = [data.relabeled && `Labeled from the features of earlier rows, without a fetch: ${count(data.relabeled, "image")}.`, skipped.length && `Skipped: ${skipped.join(", ")}.`, data.deleted && `Gone from the input: ${count(data.deleted, "image")} of earlier runs.`];
+  const notes = ["Tried images are those that were predicted or failed.", data.relabeled && `Labeled from the features of earlier rows, without a fetch: ${count(data.relabeled, "image")}.`, skipped.length && `Skipped: ${skipped.join(", ")}.`, data.deleted && `Gone from the input: ${count(data.deleted, "image")} of earlier runs.`];
   $("notes").textContent = notes.filter(Boolean).join(" ");
   $("notes").hidden = !$("notes").textContent;
   $("made").textContent = `Written by beamlabel ${run.version} from the run’s manifest and rows. Times are in UTC, by the workers’ clocks.`;
@@ -96,7 +96,7 @@ function showThroughput() {
   const peak = Math.max(...rates);
   const at = (place) => duration(place * line.bin_seconds);
   const before = line.before ? ` An earlier attempt did ${count(line.before, "image")}.` : "";
-  const about = `Images per second from the start of the run to its end, in spans of ${duration(line.bin_seconds)}. The highest rate is ${precise(peak)}.`;
+  const about = `Tried images per second from the start of the run to its end, in spans of ${duration(line.bin_seconds)}. The highest rate is ${precise(peak)}.`;
   $("throughput").append(
     chart(rates, {
       about,
@@ -128,7 +128,7 @@ function showLabels() {
     return element("li", {}, button);
   });
   $("labels").append(element("ol", { class: "bars", "aria-label": "Predicted images by best label" }, ...items));
-  if (others) $("labels").append(element("p", { class: "note" }, `And ${count(others, "label")} more, with ${count(rows_of_others, "image")}.`));
+  if (others) $("labels").append(element("p", { class: "note" }, `And ${count(others, "label")} more, with ${count(rows_of_others, "predicted image")}.`));
 }
 
 function showScores() {
@@ -169,7 +169,7 @@ function showFailures() {
   const before = data.before?.failed_by_reason;
   $("failures").append(...data.failures.map(({ reason, count: images, examples }) => {
     const of = data.failures.length > 1 ? `, ${percentOf(images, rows.failed, "failure")}` : "";
-    const was = before ? `The night before: ${whole(before[reason] ?? 0)}.` : "";
+    const was = before ? `The night before: ${count(before[reason] ?? 0, "image")}.` : "";
     return element("div", { class: "failure" },
       element("div", {}, element("h3", {}, element("span", { class: "mono" }, reason)), element("p", {}, `${count(images, "image")}${of}. ${was}`)),
       element("ul", { "aria-label": `Examples of ${reason}` }, ...examples.map(failedExample)));
@@ -215,7 +215,7 @@ function showBefore() {
     before.failures ? changes(before) : note("There are too many failures to compare them image by image."),
     element("div", { class: "halves" },
       element("div", {}, element("h3", {}, "Counts"), countsOfNights(before)),
-      element("div", {}, element("h3", {}, "Labels"), ...drift, ...[embeddingDrift(before.embedding_drift)].filter(Boolean).map(note))),
+      element("div", {}, element("h3", {}, "Labels"), ...drift, ...[embeddingDrift(before.embedding_drift, "before", "now")].filter(Boolean).map(note))),
   );
 }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import io
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,10 +144,11 @@ def choose(runner_args: Sequence[str]) -> Runner:
     """The runner that Beam's options name; by default Beam's in-memory runner in this process.
 
     Raises:
-      UsageError: an option is unknown to the job and to Beam, and the runner has none of its own; or a resource hint is
-        unknown to Beam.
+      UsageError: an option is unknown to the job and to Beam, and the runner has none of its own; Beam refuses a value;
+        or a resource hint is unknown to Beam.
     """
     options = PipelineOptions(list(runner_args))
+    _check_values(options)
     name = options.view_as(StandardOptions).runner or ""
     kind = _KINDS.get(name.rpartition(".")[2].lower(), OTHER)
     if kind in (FLINK, PORTABLE):
@@ -220,6 +224,19 @@ def prepare_options(runner: Runner, run_id: str) -> None:
 def _keep_job_server_from_signals(options: JobServerOptions) -> None:
     java = [options.job_server_java_launcher, *options.job_server_jvm_properties]
     options.job_server_java_launcher, *options.job_server_jvm_properties = in_own_group(java)
+
+
+def _check_values(options: PipelineOptions) -> None:
+    """Raises a ``UsageError`` of one line if Beam refuses a value; Beam would print its whole usage and exit."""
+    printed, log = io.StringIO(), logging.getLogger("apache_beam.options.pipeline_options")
+    was_disabled, log.disabled = log.disabled, True  # later calls warn about unknown options
+    try:
+        with contextlib.redirect_stderr(printed):
+            options.get_all_options()
+    except SystemExit as error:
+        raise UsageError(printed.getvalue().strip().rpartition("error: ")[2]) from error
+    finally:
+        log.disabled = was_disabled
 
 
 def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> None:

@@ -17,7 +17,7 @@ class LayeredTruth(Truth):
 
     Args:
       truths: at least one; if two have classes for a row, the later one counts.
-      multi_label: whether an image may have several classes, whatever the truths say.
+      multi_label: whether an image may have several classes, even if no truth gives it several.
     """
 
     def __init__(self, truths: Sequence[Truth], *, multi_label: bool = False) -> None:

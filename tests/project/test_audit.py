@@ -34,7 +34,7 @@ esac
         ("gone", 0, 3, "NOT AUDITED: no database of vulnerabilities answers: ERROR: no route to host"),
     ],
 )
-def test_what_is_known_decides(tmp_path: Path, knows: str, found: int, code: int, said: str) -> None:
+def test_known_facts_decide(tmp_path: Path, knows: str, found: int, code: int, said: str) -> None:
     program = tmp_path / "pip-audit"
     program.write_text(_PIP_AUDIT)
     program.chmod(0o755)

@@ -108,7 +108,7 @@ def test_pages_that_processes_share_are_counted_once(tmp_path: Path) -> None:
     assert cost.rss_mb > 2 * cost.pss_mb
 
 
-def test_what_a_command_leaves_behind_is_ended(tmp_path: Path) -> None:
+def test_processes_that_a_command_leaves_are_ended(tmp_path: Path) -> None:
     command = ["sh", "-c", "sleep 1000 & echo $! >pid; echo oops >&2; exit 3"]
     grace, measure._GRACE = measure._GRACE, 0.2
     try:
@@ -158,13 +158,15 @@ def test_answers_are_matched_by_uri(tmp_path: Path) -> None:
         answers.compare_answers(reference, answers.read_answers(tmp_path / "c"))
 
 
-def test_a_reason_is_what_was_said_last() -> None:
+def test_a_reason_is_the_last_message() -> None:
     said = "Loading\nbeamlabel: error: --engine: no such option\nTry 'beamlabel --help'.\n\n"
     assert compare.last_words(said) == "beamlabel: error: --engine: no such option"
     assert compare.last_words("") == ""
 
 
-def test_an_environment_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_environment_that_cannot_be_made_gives_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(environments.MissingError, match="needs Java"):
         environments.python_of("spark", tmp_path)
@@ -173,7 +175,7 @@ def test_an_environment_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPa
         environments.check_modules(["litert"])
 
 
-def test_every_contender_has_what_it_names() -> None:
+def test_every_contender_has_the_files_that_it_names() -> None:
     names = [one.name for one in contenders.CONTENDERS]
     assert len(set(names)) == len(names)
     for one in contenders.CONTENDERS:

@@ -110,7 +110,7 @@ def test_the_page_names_options_that_there_are():
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_regex_accepts_what_the_option_accepts(name: str):
+def test_a_regex_accepts_the_same_values_as_the_option(name: str):
     one = OPTIONS[name]
     (pattern,) = PARAMETERS[name]["regexes"]
     assert "\\" not in pattern and "(?" not in pattern, "POSIX's extended syntax has neither"
@@ -204,7 +204,7 @@ def is_sent(name: str, path: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ["launcher", "worker"])
-def test_an_image_is_made_of_what_is_there(name: str):
+def test_an_image_is_made_of_existing_files(name: str):
     copied = []
     for step in dockerfile(name).structure:
         if step["instruction"] == "COPY" and not step["value"].startswith("--from"):

@@ -146,7 +146,7 @@ def test_the_command_is_the_jobs(facts, standin):
     assert options == same
 
 
-def test_only_what_is_worth_it_is_tried_again(facts):
+def test_only_promising_errors_are_tried_again(facts):
     ends = {int(code): end for code, end in facts["ends"].items()}
     assert ends == {
         0: None, 1: "AirflowFailException", 2: "AirflowFailException",

@@ -55,7 +55,7 @@ def test_the_objects_are_valid(name):
         (("spec", "taskManager", "podTemplate", "spec", "volumes", 0, "emptyDir", "limit"), "1Gi"),
     ],
 )
-def test_what_the_operator_would_refuse_is_refused(path, value):
+def test_files_that_the_operator_refuses_fail_the_check(path, value):
     item = inner = deployment.cluster()
     for key in path[:-1]:
         inner = inner[key]
@@ -64,7 +64,7 @@ def test_what_the_operator_would_refuse_is_refused(path, value):
         deployment.check_object(item)
 
 
-def test_what_kubernetes_would_refuse_is_refused():
+def test_files_that_kubernetes_refuses_fail_the_check():
     (job,) = deployment.documents("job.yaml")
     job["spec"]["podFailurePolicy"]["rules"][0]["onExitCode"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -86,7 +86,7 @@ def test_the_compose_file_is_valid():
         ("workers", "build", {"context": "../..", "dockerfile": "deploy/flink/Dockerfile.worker"}),
     ],
 )
-def test_what_compose_would_refuse_is_refused(service, key, value):
+def test_files_that_compose_refuses_fail_the_check(service, key, value):
     project = deployment.compose(DATA="/photos")
     project["services"][service][key] = value
     with pytest.raises(ValueError, match=r"network|task_manager|worker"):
@@ -213,7 +213,7 @@ def test_one_worker_process_a_task_manager():
     assert resources["requests"] == resources["limits"]
 
 
-def test_no_retry_of_what_would_end_the_same():
+def test_an_error_that_would_repeat_is_not_retried():
     (job,) = deployment.documents("job.yaml")
     codes, disruption = job["spec"]["podFailurePolicy"]["rules"]
     assert codes["onExitCodes"]["values"] == [exit_codes.TOO_MANY_FAILURES, exit_codes.USAGE]
@@ -229,7 +229,7 @@ def test_a_cancelled_launcher_has_time_to_cancel_the_job():
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_what_an_image_copies_makes_the_package(name, tmp_path):
+def test_files_that_an_image_copies_make_the_package(name, tmp_path):
     """The files that the Dockerfile copies and the ignore file passes are enough for pip."""
     allowed = {
         line[1:]

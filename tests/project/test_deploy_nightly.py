@@ -56,14 +56,14 @@ def test_the_objects_are_valid():
 
 
 @pytest.mark.parametrize("key", ["timezone", "startingDeadline", "backoffLimit"])
-def test_what_kubernetes_would_refuse_is_refused(key):
+def test_files_that_kubernetes_refuses_fail_the_check(key):
     job = deployment.cronjob()
     job["spec"][key] = 6
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(job, KUBERNETES[1], strict=True)
 
 
-def test_a_night_is_retried_where_that_is_worth_it():
+def test_a_night_is_retried_if_a_retry_can_help():
     spec = deployment.cronjob()["spec"]
     assert (spec["schedule"], spec["timeZone"]) == ("0 2 * * *", "Etc/UTC")
     assert spec["concurrencyPolicy"] == "Forbid"
@@ -202,7 +202,7 @@ def test_systemd_takes_the_units(tmp_path):
         ("beamlabel-nightly.service", ("KillMode", "KilMode"), "KilMode"),
     ],
 )
-def test_what_systemd_would_refuse_is_refused(tmp_path, name, change, told):
+def test_files_that_systemd_refuses_fail_the_check(tmp_path, name, change, told):
     units = installed(tmp_path)
     content = (tmp_path / name).read_text()
     assert change[0] in content

@@ -39,7 +39,7 @@ def standin(tmp_path):
         ("75,3,75,3,75,0", 6, 0),
     ],
 )
-def test_only_what_is_worth_it_is_tried_again(standin, codes, runs, code):
+def test_only_promising_errors_are_tried_again(standin, codes, runs, code):
     assert standin.label(codes) == code
     assert len(standin.runs) == runs
 
@@ -49,7 +49,7 @@ def test_a_lock_is_waited_for_as_long_as_patience_lasts(standin):
     assert len(standin.runs) == 3
 
 
-def test_tries_have_one_date_and_go_on_with_what_is_done(standin):
+def test_tries_have_one_date_and_keep_finished_units(standin):
     before = datetime.now(timezone.utc).date()
     standin.label("--input", "a b", "3")
     first, *others = standin.runs

@@ -279,7 +279,7 @@ def queries(shown):
     ]
 
 
-def test_the_queries_give_what_is_shown(week):
+def test_the_queries_give_the_rows_on_the_page(week):
     assert len(queries(shown=True)) == 2
     for block in queries(shown=True):
         query, _, shown = block.partition(";\n-- ")
@@ -288,7 +288,7 @@ def test_the_queries_give_what_is_shown(week):
         assert rows == [line.removeprefix("-- ") for line in shown.strip().splitlines()][1:]
 
 
-def test_the_current_table_is_what_is_in_the_bucket(week):
+def test_the_current_table_equals_the_images_in_the_bucket(week):
     """Runs the page's SQL in DuckDB, and Spark's query over the same tables."""
     database = duckdb.connect()
     _, duck = queries(shown=True)
@@ -312,7 +312,7 @@ def test_the_tombstone_is_of_the_deleted_photograph(week):
     assert len(tombstones) == 1
 
 
-def test_what_bigquery_is_told_fits_the_files(week):
+def test_the_schema_for_bigquery_fits_the_files(week):
     """A load appends the rows of its files with the column in their path; DuckDB runs it."""
     database = duckdb.connect()
     database.execute("CREATE SCHEMA photos")

@@ -49,7 +49,7 @@ def private_names(path: Path) -> Iterator[str]:
                 yield from filter(is_private, [keyword.arg or "" for keyword in keywords])
 
 
-def test_only_what_has_a_reason():
+def test_only_rows_with_a_reason():
     used = {
         str(path.relative_to(ROOT)): set(private_names(path))
         for package in ("beamlabel", "pipeline", "transforms")

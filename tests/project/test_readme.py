@@ -83,7 +83,7 @@ def sample(tmp_path_factory):
     return directory, done.stderr + done.stdout
 
 
-def test_the_sample_is_what_the_readme_shows(sample):
+def test_the_sample_equals_the_readme(sample):
     """Compares the block of the quickstart line by line; … and times match anything."""
     directory, printed = sample
     command = [

@@ -23,7 +23,7 @@ def prices(factor: float) -> dict[str, float]:
     return {name: factor * one["price"] for name, one in listed.items()}
 
 
-def test_the_page_holds_what_is_computed() -> None:
+def test_the_page_holds_the_computed_numbers() -> None:
     text = scale.page(DATA / "prices.json", DATA / "measured.json")
     assert f"{scale.BEGIN}\n{text}\n{scale.END}" in scale.PAGE.read_text()
 
@@ -52,7 +52,7 @@ def test_units_and_requests_are_at_most_linear() -> None:
     assert all(billion[name] <= 1000 * value for name, value in million.items())
 
 
-def test_what_nobody_measured_is_not_computed() -> None:
+def test_unmeasured_numbers_are_not_computed() -> None:
     demo = MEASURED.modules[2]
     assert scale.core_hours(demo, "bfloat16", 10**9) is None
     assert "bfloat16 | not measured |" in scale.page(DATA / "prices.json", DATA / "measured.json")

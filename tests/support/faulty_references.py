@@ -24,7 +24,7 @@ from support.images import claiming, encode, flip, photo, png
 from support.servers import Handler, Running
 
 MAX_BYTES = 2 << 20
-"""What the job must be told, in ``--max_bytes``."""
+"""The value of ``--max_bytes`` that the job needs."""
 
 # A stalled server is silent for this time or until the client hangs up. It exceeds every deadline of these runs.
 _STALL_SECONDS = 120.0

@@ -138,7 +138,7 @@ class FlinkCluster:
 
     @staticmethod
     def _write_worker(path: Path) -> Path:
-        """Writes a boot program that runs this source tree, whatever is installed in the environment."""
+        """Writes a boot program that runs this source tree instead of an installed package."""
         quoted = shlex.quote
         path.write_text(
             "#!/bin/sh\n"

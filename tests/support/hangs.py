@@ -15,7 +15,7 @@ from support.paths import ROOT
 GRACE = 1.0
 """Seconds that hung launchers are given here, in place of those of ``watchdog``."""
 
-# In Linux C libraries a mutex of zeros is unlocked. A second lock waits forever, whatever signals come.
+# In Linux C libraries a mutex of zeros is unlocked. A second lock waits forever, despite signals.
 _PROGRAM = """
 import ctypes, importlib, subprocess, sys
 from pathlib import Path

@@ -103,7 +103,7 @@ class Reader(threading.Thread):
                     raise
                 return  # replaced meanwhile, which a reader can detect
             if hashlib.sha256(data).hexdigest() != file["sha256"]:
-                raise ValueError(f"{file['name']} is not what the manifest says")
+                raise ValueError(f"{file['name']} differs from the manifest")
 
 
 def staged_images(output: str) -> int:

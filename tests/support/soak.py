@@ -16,7 +16,7 @@ from support.faulty_references import MAX_BYTES, Reference
 from support.paths import ROOT
 
 GROUP, LAUNCHER, TERMINATE, WORKER = "SIGKILL, group", "SIGKILL, launcher", "SIGTERM", "SIGKILL, worker"
-"""What is killed: the whole process group, the launcher alone, the launcher by SIGTERM, one worker process."""
+"""The target of a kill: the whole process group, the launcher alone, the launcher by SIGTERM, one worker process."""
 
 KILLS = (GROUP, LAUNCHER, TERMINATE, WORKER)
 _DONE, _BROKEN = 0, 3
@@ -69,7 +69,7 @@ class Launches:
         return self._log().read_text(errors="replace")[-2000:]
 
     def running(self) -> set[int]:
-        """All processes that descend from a launch, whatever their current parent."""
+        """All processes that descend from a launch, under any current parent."""
         mark = f"TMPDIR={self._temporary}".encode()
         found = set()
         for entry in Path("/proc").iterdir():
@@ -126,7 +126,7 @@ class Soak:
             self._wait_for_all(launches)
             if code == _DONE:
                 return True
-            # Without worker processes this launcher cannot go on, but the next one can.
+            # Without worker processes this launcher cannot continue, but the next one can.
             if code not in (-signal.SIGKILL, 128 + signal.SIGTERM) and not (
                 code == _BROKEN and workers_killed
             ):

@@ -127,7 +127,7 @@ def test_lists_stand_for_tuples(images, tmp_path):
     ],
     ids=str,
 )
-def test_mistakes_are_told_before_the_run(images, tmp_path, config, named):
+def test_mistakes_are_reported_before_the_run(images, tmp_path, config, named):
     # Beam itself requires that the failures are read.
     name = config["error_handling"].get("output") if isinstance(config.get("error_handling"), dict) else None
     text = pipeline(images, tmp_path, failures=f"LabelImages.{name or 'failures'}", **config)

@@ -197,7 +197,7 @@ def test_java_rows_keep_their_fields(prism, service, uris, tmp_path):
     ("wrong", "named"),
     [({"topk": 3}, "'topk'"), ({"top_k": 12}, "top_k"), ({"batch_size": "many"}, "batch_size")],
 )
-def test_java_is_told_of_a_wrong_argument(wrong, named, prism, service, uris, tmp_path):
+def test_java_gets_the_error_of_a_wrong_argument(wrong, named, prism, service, uris, tmp_path):
     job = run_java(tmp_path / "java", uris, service=service, prism=prism, **{"module": TINY, **wrong})
     assert job.code != 0
     (line,) = [line for line in job.log.splitlines() if "expansion service error" in line]

@@ -117,7 +117,7 @@ def test_pairs_keep_their_keys(paths):
     assert [(key, failed.reason) for key, failed in failures] == [(3, "not_an_image")]
 
 
-def test_dicts_keep_what_they_hold(paths):
+def test_dicts_keep_their_fields(paths):
     good, bad = map(str, paths)
     elements = [{"uri": good, "customer": 7, "tags": ["a"]}, {"uri": bad, "customer": 8}]
     (labeled,), (failed,) = label(elements)
@@ -294,7 +294,7 @@ def test_added_fields_can_have_a_prefix(paths):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_mistakes_are_told_when_the_transform_is_made(arguments, named):
+def test_mistakes_raise_when_the_transform_is_made(arguments, named):
     with pytest.raises(ValueError, match=named):
         LabelImages(TINY, **arguments)
 
@@ -310,7 +310,7 @@ def test_what_means_the_same_is_taken():
         _ = p | LabelImages(TINY)
 
 
-def test_an_unknown_module_is_told_when_the_transform_is_made(tmp_path):
+def test_an_unknown_module_raises_when_the_transform_is_made(tmp_path):
     for module in (str(tmp_path / "missing"), "", tmp_path):
         with pytest.raises(ModuleError, match="module"):
             LabelImages(module)

@@ -140,7 +140,7 @@ def test_metadata_survives_every_reason(module, cases, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_metadata_survives_what_is_not_allowed(form):
+def test_metadata_survives_forbidden_characters(form):
     make, kept = FORMS[form]
     failures = Collect()
     with beam.Pipeline(runner=FnApiRunner()) as p:

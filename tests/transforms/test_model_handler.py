@@ -83,7 +83,7 @@ def test_loaded_images_and_keys(labeled, handler):
         assert_same(result.inference, rows[key])
 
 
-def test_what_could_not_be_loaded_comes_out_in_its_place(labeled, handler):
+def test_an_image_that_was_not_loaded_keeps_its_place(labeled, handler):
     paths, rows = labeled
     results = Collect()
     with beam.Pipeline(runner=FnApiRunner()) as p:
@@ -148,7 +148,7 @@ def test_an_image_that_the_module_fails_on_takes_down_only_itself(handler, monke
     ],
     ids=lambda image: f"{getattr(image, 'dtype', image)} {getattr(image, 'shape', '')}",
 )
-def test_what_is_no_image_is_refused(handler, image):
+def test_files_other_than_images_are_refused(handler, image):
     with pytest.raises(TypeError, match="ModelHandler"):
         handler.run_inference([image], handler.load_model())
 

@@ -133,7 +133,7 @@ def test_an_artifact_is_a_module_too(gcs: Bucket, tmp_path):
         artifact_of(local)
 
 
-def test_a_directory_that_cannot_be_written_is_told():
+def test_a_directory_that_cannot_be_written_is_reported():
     with pytest.raises(ValueError, match=r"artifact_dir '/proc/none'"):
         ModelHandler(TINY, artifact_dir="/proc/none")
 

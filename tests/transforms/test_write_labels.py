@@ -157,12 +157,12 @@ def test_no_rows_are_still_a_table(paths, tmp_path):
     ],
     ids=str,
 )
-def test_mistakes_are_told_at_once(tmp_path, arguments, named):
+def test_mistakes_are_reported_at_once(tmp_path, arguments, named):
     with pytest.raises(ValueError, match=named):
         WriteLabels(tmp_path / "out", **arguments)
 
 
-def test_mistakes_of_the_pipeline_are_told_when_it_is_built(paths, tmp_path):
+def test_mistakes_of_the_pipeline_raise_when_it_is_built(paths, tmp_path):
     uris = list(map(str, paths))
     output = write(uris, tmp_path / "out")
     with pytest.raises(ValueError, match="already contains shards"):
@@ -193,7 +193,7 @@ def test_rows_of_another_module_are_refused(paths, tmp_path):
 
 def test_a_bucket(gcs: Bucket, paths, monkeypatch):
     pytest.importorskip("apache_beam.io.gcp.gcsio", reason="needs Beam's file system for gs://")
-    # There are no credentials here, and Beam searches for them for half a minute.
+    # This machine has no credentials, and Beam searches for them for half a minute.
     monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda options: None)
     with beam.Pipeline(runner=FnApiRunner()) as p:
         _ = p | beam.Create([*map(str, paths)]) | LabelImages(TINY) | WriteLabels(gcs.uri("out"))

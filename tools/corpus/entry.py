@@ -90,7 +90,7 @@ def saved(image: Image.Image, format_: str, **options: object) -> bytes:
 
 
 def run(*command: str | Path, data: bytes | None = None) -> bytes:
-    """Runs a program and returns what it prints."""
+    """Runs a program and returns its output."""
     return subprocess.run(list(map(str, command)), input=data, capture_output=True, check=True).stdout
 
 

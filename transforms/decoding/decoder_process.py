@@ -44,7 +44,7 @@ class _ParentsLock:
 
 
 def main(parent: int) -> None:
-    """Answers requests of ``parent`` until there are no more."""
+    """Answers requests of ``parent`` until the pipe closes."""
     requests = Requests(parent)
     Image.init()
     forbid_files()

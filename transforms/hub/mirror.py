@@ -52,7 +52,7 @@ def mirror_module(module: Path, directory: str) -> bool:
     else:
         _upload(module, [entry for entry in wanted if entry not in found], directory)
     if _entries(directory) != wanted:
-        raise OSError(f"{directory} does not hold what was written into it")
+        raise OSError(f"{directory} does not hold the bytes that were written into it")
     return True
 
 
@@ -62,7 +62,7 @@ def _copy_files(module: Path, wanted: tuple[FileEntry, ...], directory: Path) ->
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_source(module, entry), target)
     if scan(directory) != wanted:
-        raise OSError(f"{directory} does not hold what was written into it")
+        raise OSError(f"{directory} does not hold the bytes that were written into it")
 
 
 def _upload(module: Path, missing: list[FileEntry], directory: str) -> None:
@@ -75,7 +75,7 @@ def _upload(module: Path, missing: list[FileEntry], directory: str) -> None:
             storage.put_file(str(copy), target)
             if _entry(entry.path, target) != entry:
                 storage.delete(target)
-                raise OSError(f"{target} does not hold what was written into it")
+                raise OSError(f"{target} does not hold the bytes that were written into it")
 
 
 def _source(module: Path, entry: FileEntry) -> Path:

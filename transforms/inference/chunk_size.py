@@ -90,7 +90,11 @@ def measured(spec: ModelSpec, usual: int, open_runner: Open) -> int:
         if answers == expected:
             found[chunk] = found_seconds
         else:
-            _LOGGER.info("A chunk of %d gives other bits than one of %d, so it is not used", chunk, usual)
+            _LOGGER.info(
+                "Chunks of %d images are not used: their answers differ in bits from those of %d images",
+                chunk,
+                usual,
+            )
     best = min(found, key=lambda chunk: found[chunk])
     return best if found[best] < seconds * (1 - _GAIN) else usual
 

@@ -126,9 +126,9 @@ def fitted(
 def describe_scores(spec: ModelSpec, scores: str, *, asked: bool) -> str:
     """Describes which scores a module gets and why."""
     if asked:
-        return f"Scores: {scores}, as requested; the module gives {spec.score_kind}: {spec.scores_reason}"
+        return f"Scores: {scores}, as requested. The module gives {spec.score_kind}: {spec.scores_reason}"
     left = "Scores are left unchanged" if scores == "none" else f"Scores use {scores}"
-    return f"{left}; the module gives {spec.score_kind}: {spec.scores_reason}"
+    return f"{left}. The module gives {spec.score_kind}: {spec.scores_reason}"
 
 
 def _top_k(wish: int | None, classes: int | None) -> int:
@@ -148,7 +148,7 @@ def _check_embeddings(options: PredictOptions, spec: ModelSpec) -> None:
     if not options.embeddings and spec.num_classes is None:
         raise WishError("embeddings", ": the module has no logits, so nothing would be left")
     if options.normalize_embeddings and (not options.embeddings or spec.embedding_dim is None):
-        raise WishError("normalize_embeddings", ": there are no embeddings to normalize")
+        raise WishError("normalize_embeddings", ": the result has no embeddings to normalize")
 
 
 def _scores(wish: str, spec: ModelSpec) -> str:

@@ -50,7 +50,7 @@ def find_columns(schema: pa.Schema, path: str) -> tuple[str | None, str | None]:
     """The column of URIs or of images if the options name none; one of the two is None.
 
     A struct of ``bytes`` and ``path``, or a column that Hugging Face's metadata call an image, takes precedence over
-    URIs: the bytes are at hand, and a URI beside them only names their source. An ambiguous file is refused.
+    URIs: the row has the bytes, and a URI beside them only names their source. An ambiguous file is refused.
 
     Raises:
       ValueError: names the options, the file and its columns.

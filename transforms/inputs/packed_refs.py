@@ -77,7 +77,7 @@ def _lines(refs: Iterable[PackedRef]) -> bytes:
 def _line(ref: PackedRef) -> str:
     """The JSON array of a reference, without a None at its end.
 
-    One planner formats every reference of a list: by hand this takes 0.5 microseconds, by ``json.dumps`` 3.8.
+    One planner formats every reference of a list: this format takes 0.5 microseconds, ``json.dumps`` 3.8.
     """
     row, uri, listing_stat, rest = ref
     if rest is not None:

@@ -1,6 +1,6 @@
 """Finds bounds of an output that hold for any image, by reading the frozen graph op by op.
 
-This is interval arithmetic from the output backwards: a sigmoid lies in [0, 1] whatever its input, and so does half of
+This is interval arithmetic from the output backwards: a sigmoid lies in [0, 1] for any input, and so does half of
 (tanh + 1), while a convolution has no bounds. Unknown ops yield no bounds and mark the result as unknown.
 """
 
@@ -223,7 +223,7 @@ _REDUCE: dict[str, Callable[[Bounds, str], Bounds]] = {
 
 
 def _elementwise(op: str, inputs: list[Bounds]) -> Bounds:
-    # These have bounds whatever their input.
+    # These have bounds for any input.
     if op in _RANGES:
         return Bounds(*_RANGES[op], op, parts_of_one=op == "Softmax")
     if not all(one.known for one in inputs):

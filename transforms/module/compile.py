@@ -107,7 +107,7 @@ def compiled(
 def tell(artifact: Artifact, options: CompileOptions) -> Artifact:
     """Logs facts about a compiled module that users should see, and returns it."""
     if options.precision == BFLOAT16:
-        # If the launcher's CPU lacks the instructions, this logs so and goes on: the workers' CPUs may have them.
+        # If the launcher's CPU lacks the instructions, this logs so and continues: the workers' CPUs may have them.
         openvino_engine.has_units()
     for note in artifact.spec.notes():
         _LOGGER.info("Module %s %s", artifact.spec.handle, note)

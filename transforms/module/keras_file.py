@@ -76,7 +76,7 @@ class KerasFileSource:
 
 
 def _why(error: Exception) -> str:
-    """The problem that Keras met, without its advice to run whatever code is in the file."""
+    """The problem that Keras met, without its advice to run any code in the file."""
     text = " ".join(str(error).split())
     if "Lambda" in text or "lambda" in text:
         return "it has a Lambda layer, whose code is not run"

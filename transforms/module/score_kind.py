@@ -140,25 +140,27 @@ def _of_classes(facts: _Facts) -> ScoreKind:
     values, bounds = facts.values, facts.bounds
     if facts.inside and facts.sums_to(1):
         return ScoreKind(
-            PROBABILITIES, "none", f"in [0, 1], and rows sum to 1 within the precision of {facts.precision}"
+            PROBABILITIES,
+            "none",
+            f"they lie in [0, 1], and rows sum to 1 within the precision of {facts.precision}",
         )
     if facts.inside and bounds.within_one:
         return ScoreKind(INDEPENDENT, "none", f"{bounds.op} keeps them in [0, 1], and rows do not sum to 1")
     if np.all(values <= facts.epsilon) and facts.sums_to(1, np.exp(np.minimum(values, 1))):
         return ScoreKind(
-            LOG_PROBABILITIES, "softmax", "logarithms of probabilities, which softmax gives back"
+            LOG_PROBABILITIES,
+            "softmax",
+            "they are logarithms of probabilities, and softmax recovers the probabilities",
         )
     if facts.are_unit_vectors:
-        return _unclear(
-            "each row has the length 1, as cosines and normalized vectors have, and logits have not"
-        )
+        return _unclear("each row has the length 1, like a normalized vector and unlike logits")
     if bounds.known and bounds.linear and bounds.low < 0:
-        return ScoreKind(LOGITS, "softmax", f"they come from {bounds.op}, which keeps them in no range")
+        return ScoreKind(LOGITS, "softmax", f"they come from {bounds.op}, which has no fixed range")
     if facts.inside:
         return _inside_by_chance(facts)
     totals = values.sum(axis=1)
     if np.all(values >= -facts.epsilon) and facts.sums_to(float(totals[0])):
-        return _unclear(f"no value is negative and rows sum to {totals[0]:.4g}, as of percentages")
+        return _unclear(f"no value is negative and rows sum to {totals[0]:.4g}, as percentages do")
     if facts.says("logit"):
         return ScoreKind(LOGITS, "softmax", "they are called logits, and lie outside [0, 1]")
     if (
@@ -176,15 +178,15 @@ def _of_classes(facts: _Facts) -> ScoreKind:
 def _inside_by_chance(facts: _Facts) -> ScoreKind:
     """Classifies values in [0, 1] that the graph does not confine to it."""
     if not facts.bounds.known and facts.says(*_SCORE_WORDS) and not facts.says("logit"):
-        return ScoreKind(INDEPENDENT, "none", f"called {facts.key}, in [0, 1], and rows do not sum to 1")
-    return _unclear(
-        f"they lie in [0, 1] for the probe images, but may do so by chance: {_origin(facts.bounds)}"
-    )
+        return ScoreKind(
+            INDEPENDENT, "none", f"they are called {facts.key}, lie in [0, 1], and do not sum to 1"
+        )
+    return _unclear(f"they lie in [0, 1] for the probe images, perhaps by chance: {_origin(facts.bounds)}")
 
 
 def _origin(bounds: Bounds) -> str:
     if not bounds.known:
-        return f"its graph does not say what they are ({bounds.op or 'unknown'})"
+        return f"its graph does not show their range ({bounds.op or 'unknown'})"
     return f"they come from {bounds.op}, between {bounds.low:g} and {bounds.high:g}"
 
 

@@ -1,4 +1,4 @@
-"""Checks that a module gives the same answer for an image each time, whatever the other images in its batch."""
+"""Checks that a module gives the same answer for an image each time, with any other images in its batch."""
 
 from __future__ import annotations
 

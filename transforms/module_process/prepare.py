@@ -1,4 +1,4 @@
-"""Resolves a handle to a local module and its artifact; another process fetches and loads what is missing.
+"""Resolves a handle to a local module and its artifact; another process fetches and loads missing files.
 
 This process never imports TensorFlow. If the cache has everything, no other process starts.
 """

@@ -86,11 +86,11 @@ def check_class_names(names: Sequence[str], scores: str) -> None:
       scores: see ``Head``.
 
     Raises:
-      ModuleError: there are no classes; there is one, so its softmax would always be 1; two have the same name; or a
+      ModuleError: no class; one class, so its softmax would always be 1; two have the same name; or a
         name is empty, has a line break or another control character, or cannot be written in UTF-8.
     """
     if not names:
-        raise ModuleError("there are no classes")
+        raise ModuleError("a module needs at least two classes, and this one has none")
     if len(names) == 1 and scores == SOFTMAX:
         raise ModuleError(
             f"there is only one class, {names[0]!r}; softmax needs two, since one would always score 1"

@@ -131,7 +131,7 @@ def check_installed() -> None:
     TensorFlow, which tfx-bsl's metadata requires, is not needed.
 
     Raises:
-      ImportError: tfx-bsl or tensorflow-metadata cannot be imported; the message says what to install.
+      ImportError: tfx-bsl or tensorflow-metadata cannot be imported; the message names the packages to install.
     """
     try:
         from tensorflow_metadata.proto.v0 import schema_pb2  # noqa: F401

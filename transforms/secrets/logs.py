@@ -44,7 +44,7 @@ _PUBLIC = PublicRecords()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """``logging.getLogger``, whose records hold no credentials, whatever handlers are installed."""
+    """``logging.getLogger``, whose records hold no credentials, with any handlers."""
     logger = logging.getLogger(name)
     logger.addFilter(_PUBLIC)  # adding it again has no effect
     return logger

@@ -173,7 +173,7 @@ _LAST_WORDS = re.compile(
 )
 _PATH_WORDS = ("token", "signature", "hmac", "hdnts", "hdnea", "hdntl", "password", "api_key", "apikey")
 _LAST_PARTS = ("-auth", "_auth", "-jwt", "_jwt", "-sig", "_sig", "-hmac", "_hmac")
-# A Google API key, whatever the name of its parameter: https://cloud.google.com/docs/authentication/api-keys
+# A Google API key, under any name of a parameter: https://cloud.google.com/docs/authentication/api-keys
 _API_KEY = re.compile(r"AIza[0-9A-Za-z_-]{35}")
 
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from beamlabel.transforms.storage import beam, gcs, local, patterns, s3
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import Directory, has_glob
-from beamlabel.transforms.storage.ranged_file import RangedFile
+from beamlabel.transforms.storage.ranged_file import unbuffered
 from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
@@ -165,8 +165,7 @@ def read_range(file: BinaryIO, start: int, size: int) -> bytes:
     Raises:
       OSError: The file cannot be read.
     """
-    raw = getattr(file, "raw", None)
-    source: Any = raw if isinstance(raw, RangedFile) else file
+    source: Any = unbuffered(file)
     source.seek(start)
     parts = []
     while size > 0 and (part := source.read(size)):

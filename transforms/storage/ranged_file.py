@@ -6,7 +6,7 @@ import errno
 import io
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 
 class Checksum(Protocol):
@@ -111,3 +111,9 @@ class RangedFile(io.RawIOBase):
         self._checked += len(data) - new
         if self._checked == self._size and not checksum.is_right():
             raise OSError(errno.EIO, "the checksum of the bytes read differs from the object's", self.name)
+
+
+def unbuffered(file: BinaryIO) -> BinaryIO:
+    """The stream below an open file of a bucket, for few small reads: each requests its own bytes and no window."""
+    raw = getattr(file, "raw", None)
+    return cast(BinaryIO, raw) if isinstance(raw, RangedFile) else file

@@ -26,7 +26,7 @@ from beamlabel.transforms.storage.retries import SOCKET_TIMEOUT, STATUSES, retri
 POOL_SIZE = 64
 """Connections kept open."""
 
-# Error codes in an answer's body that ask for a retry, whatever the status.
+# Error codes in an answer's body that ask for a retry, with any status.
 _COME_AGAIN = frozenset(
     {"RequestTimeout", "RequestTimeoutException", "SlowDown", "InternalError", "OperationAborted",
      "ConditionalRequestConflict", "ThrottlingException", "Throttling"}

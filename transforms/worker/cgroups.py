@@ -12,7 +12,7 @@ _MOUNTED_AS = {"cpu": ("cpu", "cpu,cpuacct")}
 def group_directories(root: Path, controller: str) -> Iterator[Path]:
     """The directories of this process's control group and its parents, of either version.
 
-    A container sees its own group as the root of the mount, whatever name ``/proc/self/cgroup`` gives.
+    A container sees its own group as the root of the mount, under any name in ``/proc/self/cgroup``.
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, .../admin-guide/cgroup-v1/cgroups.html)
 
     Args:

@@ -26,7 +26,7 @@ function showAccuracy() {
   $("base").hidden = data.base === null;
   $("base").textContent = data.base === null ? "" : `Base: ${data.base}`;
   const right = data.multi_label ? "get exactly the classes of the truth" : "get the class of the truth";
-  const lead = test.value === null ? [note("There are no test images, so the accuracy is unknown.")] : [
+  const lead = test.value === null ? [note("No image was left for the test, so the accuracy is unknown.")] : [
     element("p", { class: "lead" }, element("b", {}, tenth(test.value)), " ",
       element("span", {}, `of ${count(test.images, "test image")} ${right}; the 95 % interval is ${tenth(test.low)} to ${tenth(test.high)}`))];
   if (data.most_frequent && test.value !== null) {
@@ -128,7 +128,7 @@ function shot(row, lines) {
 function showConfusions() {
   const all = data.pairs.reduce((sum, pair) => sum + pair.count, 0);
   if (!data.pairs.length) {
-    $("confusions").append(note(data.multi_label ? "Pairs are not counted for images with several classes." : test.images ? "No two classes are confused." : "There are no test images."));
+    $("confusions").append(note(data.multi_label ? "Pairs are not counted for images with several classes." : test.images ? "No two classes are confused." : "No image was left for the test."));
     return;
   }
   const about = (pair) => `${whole(pair.count)}${pair.of ? ` of ${count(pair.of, "test image")} of the class, ${percent(pair.count, pair.of)}` : ""}`;

@@ -49,13 +49,13 @@ def test_a_missing_argument_is_a_usage_error_that_names_the_commands_help(name):
     ("typed", "meant"),
     [("verfy", "verify"), ("inspct", "inspect"), ("evalute", "evaluate"), ("Fetch", "fetch")],
 )
-def test_a_mistyped_command_is_told_the_nearest(typed, meant):
+def test_a_mistyped_command_gets_the_nearest_name(typed, meant):
     done = command(typed, "out")
     assert done.returncode == 2
     assert f"'{typed}' is not a command; did you mean {meant}?" in done.stderr
 
 
-def test_an_unlike_word_is_told_them_all():
+def test_an_unlike_word_gets_all_commands():
     done = command("gs://photos/")
     assert done.returncode == 2
     assert f"the commands are {', '.join(COMMANDS)}" in done.stderr
@@ -68,7 +68,7 @@ def test_an_option_that_a_command_does_not_have_is_a_usage_error():
     assert "--quik" in done.stderr
 
 
-def test_what_breaks_ends_with_3(gcs):
+def test_a_broken_job_ends_with_3(gcs):
     gcs.server.fail_next(99, 400, method="POST")
     done = command("fetch", TINY, gcs.uri("tiny"))
     assert done.returncode == 3

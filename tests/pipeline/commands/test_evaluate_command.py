@@ -115,7 +115,7 @@ def test_a_kept_column_of_names(jobs):
     assert evaluate(str(jobs["named"].output), "wrong").to_json()["truths_in_no_row"] == ["no such class"]
 
 
-def test_what_a_class_is_taken_for(jobs):
+def test_kinds_of_truth_of_a_class(jobs):
     found = evaluate(str(jobs["named"].output), "id").to_json()
     pairs = Counter(
         (row["id"], row["class_ids"][0])

@@ -83,7 +83,7 @@ def test_features_alone_and_one_output_left_out(inspect):
     assert (found["input_range"], found["batch_size"]) == ([-1, 1], 8)
 
 
-def test_what_really_computes_is_told_and_why(inspect):
+def test_the_computing_engine_and_its_reason_are_reported(inspect):
     found = inspect(TINY, "--precision", "bfloat16")
     assert found["engine"] == "openvino"
     if found["precision"] == "float32":
@@ -93,7 +93,7 @@ def test_what_really_computes_is_told_and_why(inspect):
         assert found["notes"] == []
 
 
-def test_why_litert_will_not_do_is_told(inspect, tmp_path):
+def test_the_reason_against_litert_is_reported(inspect, tmp_path):
     """LiteRT has no operation for the inverse of a matrix."""
     import tensorflow as tf
 

@@ -44,7 +44,7 @@ def test_a_committed_run_is_published_once(committed: Path) -> None:
     assert json.loads((committed / "_MANIFEST.json").read_text()) == manifest
 
 
-def test_too_many_failures_are_told_later_too(committed: Path) -> None:
+def test_too_many_failures_are_reported_later_too(committed: Path) -> None:
     job = next(committed.parent.glob("_beamlabel*/staging/*/job.json"))
     facts = json.loads(job.read_text())
     facts["max_error_rate"] = facts["manifest"]["options"]["max_error_rate"] = 0.1

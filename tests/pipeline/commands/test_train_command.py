@@ -176,7 +176,7 @@ def test_an_output_that_is_there_is_left_alone(labels, mine):
     assert modules_fingerprint(mine) == before
 
 
-def test_an_output_that_cannot_be_written_is_told_before_the_training(labels, tmp_path):
+def test_an_output_that_cannot_be_written_is_refused_before_the_training(labels, tmp_path):
     (tmp_path / "file").touch()
     assert "is a file, not a directory" in refused(
         "nowhere", tmp_path / "file" / "below" / "mine", "--truth", "parent"

@@ -46,7 +46,7 @@ def test_another_module_than_the_pinned_one_ends_with_2_and_nothing_begins(tmp_p
 
 
 @pytest.mark.parametrize("text", ["", "abc", "g" * 64, OTHER + "0"])
-def test_what_is_no_fingerprint_is_refused(tmp_path, text):
+def test_an_invalid_fingerprint_is_refused(tmp_path, text):
     with pytest.raises(UsageError, match="fingerprint"):
         fetch([TINY, str(tmp_path / "mirror"), "--module_fingerprint", text])
 
@@ -85,7 +85,7 @@ def test_a_hostile_module_is_run_by_no_command(tmp_path, pictures, hostile, caps
     assert not (tmp_path / "victim").exists()
 
 
-def test_who_trusts_a_module_may_run_it(tmp_path, pictures, hostile):
+def test_a_trusted_module_may_run(tmp_path, pictures, hostile):
     shutil.rmtree(tmp_path / "victim", ignore_errors=True)
     done = label(tmp_path / "out", "--input", pictures, "--allow_unsafe_ops", module=hostile)
     assert done.code == 0

@@ -221,7 +221,7 @@ def test_damage_is_named(result, damage):
 @pytest.mark.parametrize(
     "damage", ["shortened", "deleted", "a stray shard", "rows of a file", "more predicted"]
 )
-def test_a_quick_look_sees_what_needs_no_hash(parquet, damage):
+def test_a_quick_look_finds_faults_without_hashes(parquet, damage):
     do, message = DAMAGE[damage]
     do(parquet)
     assert message in "\n".join(verify(str(parquet), quick=True).problems)
@@ -280,14 +280,14 @@ def test_a_shard_of_another_run_is_seen_although_its_hash_fits(parquet, change, 
     assert message in "\n".join(verify(str(parquet)).problems)
 
 
-def test_what_is_hidden_is_not_the_results(parquet):
+def test_hidden_files_are_not_part_of_the_result(parquet):
     (parquet / "_report.html").write_text("<html>")
     (parquet / ".DS_Store").write_text("")
     (parquet / "_failures" / "_notes.txt").write_text("")
     assert verify(str(parquet)).problems == ()
 
 
-def test_where_no_result_is(tmp_path):
+def test_directories_without_a_result(tmp_path):
     done = command("verify", tmp_path / "nowhere")
     assert done.returncode == 2
     assert "not a result of beamlabel" in done.stderr

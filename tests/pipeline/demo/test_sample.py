@@ -58,7 +58,7 @@ def test_they_are_found_without_importing_their_packages() -> None:
 
 
 @pytest.mark.parametrize("present", [False, True], ids=["no package", "a package without photographs"])
-def test_what_is_missing_is_named(
+def test_missing_files_are_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -57,8 +57,8 @@ CASES = {
     "a success after a failure": ([(KNOWN_FAILURE, 1, 5, 50), (SAME_ROW, 2, 6, 60)], 6, None, False),
     "a success of another module": ([(KNOWN_FAILURE, 1, 5, 50), (OTHER_ROW, 2, 6, 60)], None, None, False),
     "a success beside a failure": ([(KNOWN_FAILURE, 1, 5, 50), (SAME_ROW, 1, 5, 50)], 5, None, False),
-    "replaced by what is broken": ([(SAME_ROW, 1, 5, 50), (KNOWN_FAILURE, 2, 6, 60)], None, 6, False),
-    "replaced by what an earlier version could not decode": (
+    "replaced by a broken image": ([(SAME_ROW, 1, 5, 50), (KNOWN_FAILURE, 2, 6, 60)], None, 6, False),
+    "replaced by an image that an earlier version could not decode": (
         [(SAME_ROW, 1, 5, 50), (LASTING_FAILURE, 2, 6, 60)], None, None, False,
     ),
     "replaced by what could not be fetched": ([(SAME_ROW, 1, 5, 50), (PASSING_FAILURE, 2, 6, 0)], None, None, False),
@@ -74,7 +74,7 @@ CASES = {
     "it failed for good, and nobody knows its content": (
         [(SAME_ROW, 1, 5, 50), (LASTING_FAILURE, 2, 0, 0)], None, None, False,
     ),
-    "replaced by what is broken, then by what cannot be fetched": (
+    "replaced by a broken image, then by one that cannot be fetched": (
         [(SAME_ROW, 1, 5, 50), (KNOWN_FAILURE, 2, 6, 60), (PASSING_FAILURE, 3, 5, 0)], None, None, False,
     ),
     "a failure of the input": ([(FAILURE_OF_INPUT, 1, 5, 50)], None, 5, True),

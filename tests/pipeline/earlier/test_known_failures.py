@@ -83,7 +83,7 @@ def test_they_are_tried_if_that_is_asked_for(week, tmp_path):
     assert job.code == 1, "no image was predicted"
 
 
-def test_a_higher_limit_tries_what_the_lower_one_refused(week, tmp_path):
+def test_a_higher_limit_tries_images_that_the_lower_one_refused(week, tmp_path):
     raised = ("--max_bytes", 30_000, "--max_pixels", 20_000)
     job = night(week, tmp_path / "out", *raised, skip=week / "labels" / "one")
     assert outcome(job) == (2, 0, {"labeled": 3, "known_failure": 3})
@@ -113,7 +113,7 @@ def test_the_failures_of_a_run_are_tried_by_name(week, tmp_path):
     assert outcome(job) == (0, 5, {})
 
 
-def test_what_is_mended_is_labeled_and_what_is_touched_is_told_once(later, tmp_path, monkeypatch):
+def test_a_mended_image_is_labeled_and_a_touched_one_is_reported_once(later, tmp_path, monkeypatch):
     directory = later / "photos"
     shutil.copy(directory / "photo 001.png", directory / "cut.png")
     (directory / "empty.png").write_text("still no image")
@@ -175,7 +175,7 @@ def test_other_inputs_and_outputs(week, tmp_path, kind):
     assert outcome(two) == (0, missing, {"labeled": 3, "known_failure": broken})
 
 
-def test_on_the_web_content_tells(week, tmp_path, http_server):
+def test_on_the_web_content_decides(week, tmp_path, http_server):
     http_server.files["/a.png"] = (week / "photos" / "text.png").read_bytes()
     source = ("--input", uri_list(tmp_path / "list.txt", [http_server.url_of("/a.png")]))
     source = (*source, "--allow_http", "--allow_private_hosts")

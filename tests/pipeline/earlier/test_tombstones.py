@@ -112,7 +112,7 @@ def test_lists(tmp_path, kind):
     assert [name.replace("#7", "#6") for name in gone(two)] == shown
 
 
-def test_what_cannot_be_read_is_not_gone(tmp_path):
+def test_an_unreadable_image_is_not_gone(tmp_path):
     paths = photos(tmp_path / "photos", 5)
     source = ("--input", uri_list(tmp_path / "list.txt", paths))
     night(tmp_path, 1, source=source)

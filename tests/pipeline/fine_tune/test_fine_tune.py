@@ -58,7 +58,7 @@ def tuned(labels, tmp_path_factory):
     return output, caught[0]
 
 
-def test_a_class_whose_train_images_are_gone_is_told_and_not_trained():
+def test_a_class_without_train_images_is_reported_and_not_trained():
     rows = training_rows(np.arange(60, dtype=np.int32) % 3)
     usable = (rows.targets != 1) | (rows.split != TRAIN)
     gone = Problem("images are not available: not_found; they are left out", int((~usable).sum()))
@@ -101,7 +101,7 @@ def test_the_module_gives_the_trained_graphs_numbers(tuned):
     )
 
 
-def test_its_labels_are_what_the_training_says(tuned, tmp_path):
+def test_its_labels_are_those_of_the_training(tuned, tmp_path):
     output, _ = tuned
     images = patterns(tmp_path / "images", 240)
     job = label(tmp_path / "labels", "--input", images, module=output)

@@ -1,4 +1,4 @@
-"""An interrupted training loads and deletes only its own files, whatever its state names."""
+"""An interrupted training loads and deletes only its own files, even if its state names others."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_schemes_are_names(given, schemes):
 
 
 @pytest.mark.parametrize("given", ["", ",", "gs,,s3", "a b", "gs://bucket", "*"])
-def test_what_are_no_schemes(given):
+def test_texts_that_are_no_schemes(given):
     with pytest.raises(UsageError):
         parse([*ARGUMENTS, given])
 

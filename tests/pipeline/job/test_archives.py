@@ -161,7 +161,7 @@ def test_what_is_refused_before_the_run(tmp_path: Path) -> None:
     assert "neither" in refusal("--input", f"{tmp_path}/*.npz")
 
 
-def test_only_what_is_new_changed_or_failed(tmp_path: Path, shots: dict[str, bytes]) -> None:
+def test_only_new_changed_or_failed_images(tmp_path: Path, shots: dict[str, bytes]) -> None:
     good = {name: data for name, data in shots.items() if not name.endswith("z.jpg")}
     path = tmp_path / "a.zip"
     path.write_bytes(zipped(good))

@@ -213,7 +213,7 @@ def test_a_killed_overwrite_leaves_no_file_of_the_run_before(tmp_path, monkeypat
     assert json.loads((output / layout.MANIFEST).read_text())["rows"]["input"] == 2
 
 
-def test_the_next_run_first_publishes_what_was_committed(tmp_path):
+def test_the_next_run_first_publishes_a_committed_run(tmp_path):
     output = tmp_path / "out"
     job = nine_photos(tmp_path, output)
     execute(job)
@@ -258,7 +258,7 @@ def test_a_commit_without_its_job_is_litter(tmp_path):
     assert not Path(job.staging_dir).exists()
 
 
-def test_the_next_run_deletes_what_was_not_committed(tmp_path):
+def test_the_next_run_deletes_uncommitted_files(tmp_path):
     output = tmp_path / "out"
     job = nine_photos(tmp_path, output)
     assert Path(job.staging_dir, layout.ARTIFACT).exists()

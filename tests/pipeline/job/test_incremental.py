@@ -135,7 +135,7 @@ def test_earlier_tfrecords(tmp_path, images, paths, compression, capfd):
 
 
 @pytest.mark.parametrize("kind", ["images", "text", "parquet"])
-def test_what_has_changed_is_labeled_anew(tmp_path, paths, kind):
+def test_changed_images_are_labeled_again(tmp_path, paths, kind):
     if kind == "images":
         source = ("--input", f"{tmp_path / 'photos'}/", "--input_format", "images")
     elif kind == "text":
@@ -255,7 +255,7 @@ def failed(tmp_path, paths):
     return job
 
 
-def test_what_has_failed_is_tried_again(tmp_path, paths, failed):
+def test_failed_images_are_tried_again(tmp_path, paths, failed):
     (tmp_path / "late.png").write_bytes(paths[0].read_bytes())
     job = label(tmp_path / "out", "--retry_failures", failed.output)
     assert job.code == 0
@@ -284,7 +284,7 @@ def test_the_inputs_are_found_from_another_directory(tmp_path, paths, monkeypatc
     assert names(job) == [paths[3].name]
 
 
-def test_listed_images_are_told_by_their_names(tmp_path, images, paths):
+def test_listed_images_are_recognized_by_their_names(tmp_path, images, paths):
     content = paths[3].read_bytes()
     paths[3].write_bytes(b"no image")
     first = label(tmp_path / "first", *images, "--max_error_rate", 1)
@@ -306,7 +306,7 @@ def test_inline_images_and_kept_columns(tmp_path, paths):
     assert "n" in job.table.schema.names
 
 
-def test_failures_that_are_gone_are_told(tmp_path, images, paths, caplog):
+def test_missing_failures_are_reported(tmp_path, images, paths, caplog):
     paths[3].write_bytes(b"no image")
     first = label(tmp_path / "first", *images, "--max_error_rate", 1)
     paths[3].unlink()

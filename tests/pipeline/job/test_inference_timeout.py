@@ -57,7 +57,7 @@ def test_worker_processes_that_hang_are_replaced(module, uris, expected, tmp_pat
     check(job, expected, uris)
 
 
-def test_a_launcher_that_hangs_ends_and_the_next_one_goes_on(module, uris, expected, tmp_path):
+def test_a_hanging_launcher_ends_and_the_next_one_continues(module, uris, expected, tmp_path):
     arguments = ["--input", uris, "--output", tmp_path / "labels", "--module", module, "--scores", "none",
                  "--worker_processes", 1, "--inference_deadline", "4s", "--if_exists", "resume"]  # fmt: skip
     codes = []

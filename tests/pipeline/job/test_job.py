@@ -227,7 +227,7 @@ def test_pandas_duckdb_and_pyarrow_read_the_directory_as_one_table(tmp_path, lis
     assert duckdb.connect().execute(query).fetchall() == [(9, 64)]
 
 
-def test_parquet_metadata_names_what_made_the_shard(tmp_path, listed):
+def test_parquet_metadata_names_the_module_and_preprocessing_of_the_shard(tmp_path, listed):
     job = label(tmp_path / "out", "--input", listed[1])
     metadata = pq.read_schema(next(job.output.glob("part-*.parquet"))).metadata
     found = {key.decode(): value.decode() for key, value in metadata.items()}
@@ -283,7 +283,7 @@ def test_images_may_be_labeled_beside_their_output_where_the_pattern_cannot_reac
     assert label(tmp_path / "deep", "--input", f"{tmp_path}/**", "--input_format", "images").code == 2
 
 
-def test_overwriting_what_is_not_ours_is_refused(tmp_path, listed):
+def test_overwriting_foreign_files_is_refused(tmp_path, listed):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.doc").write_text("years of work")
     job = label(tmp_path / "out", "--input", listed[1], "--if_exists", "overwrite")

@@ -88,7 +88,7 @@ def test_a_run_that_was_cut_off_is_finished(fake_gcs, listed, expected, cut_off,
     assert verify(output).problems == ()
 
 
-def test_what_is_labeled_is_skipped(fake_gcs, listed, expected):
+def test_labeled_images_are_skipped(fake_gcs, listed, expected):
     first, second = fake_gcs.uri("labels/dt=1"), fake_gcs.uri("labels/dt=2")
     assert label(first, "--input", listed, *OPTIONS, "--limit", 5).code == 0
     assert label(second, "--input", listed, *OPTIONS, "--skip_labeled", fake_gcs.uri("labels/dt=*")).code == 0
@@ -99,7 +99,7 @@ def test_what_is_labeled_is_skipped(fake_gcs, listed, expected):
         assert verify(output).problems == ()
 
 
-def test_damage_is_told(fake_gcs, listed):
+def test_damage_is_reported(fake_gcs, listed):
     output = fake_gcs.uri("out")
     assert label(output, "--input", listed, *OPTIONS).code == 0
     cut, gone = [file["name"] for file in manifest(output)["files"] if file["kind"] == "data"][:2]

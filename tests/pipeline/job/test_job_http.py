@@ -69,7 +69,7 @@ ARGUMENTS = ("--input", "a", "--module", "m", "--output", "o")
         ("--billing_project", "a b"),
     ],
 )
-def test_what_cannot_be_sent_is_a_usage_error(given):
+def test_a_value_that_cannot_be_sent_is_a_usage_error(given):
     with pytest.raises(UsageError) as caught:
         parse([*ARGUMENTS, *given])
     assert next(word for word in given if word != "--allow_http") in str(caught.value)

@@ -182,7 +182,7 @@ def test_int96_with_nanoseconds_is_refused(tmp_path, images, nested):
     assert "'when'" in message and "INT96" in message and str(source) in message
 
 
-def test_what_duckdb_writes_arrives_as_duckdb_reads_it(tmp_path, images):
+def test_files_of_duckdb_arrive_as_duckdb_reads_them(tmp_path, images):
     """Another writer with its own types, and another reader."""
     source = tmp_path / "in.parquet"
     types = {

@@ -138,7 +138,7 @@ def test_a_directory_that_could_mean_two_things_is_refused(tmp_path, album):
     assert matched(album, input_format="images")[0] == [(f"{album}", "images")]
 
 
-def test_a_directory_without_an_image_says_what_was_left_out(tmp_path):
+def test_a_directory_without_an_image_reports_its_other_files(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.json").write_text("{}")
     with pytest.raises(UsageError, match="1 not_an_image"):
@@ -222,7 +222,7 @@ def test_a_page_of_an_error_in_place_of_an_archive_is_no_list(tmp_path, name, ki
         ("a.csv.bz2", bz2.compress(b"a.jpg,1\n" * 9)),
     ],
 )
-def test_what_is_no_text_is_no_list(tmp_path, name, content):
+def test_a_binary_file_is_no_list(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=name):
         matched(tmp_path / name)

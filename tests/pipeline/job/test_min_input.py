@@ -9,7 +9,7 @@ from beamlabel.pipeline.options.parser import parse
 from support.jobs import label, photos
 
 
-def test_an_empty_list_is_told_in_capitals(tmp_path, caplog):
+def test_an_empty_list_is_reported_in_capitals(tmp_path, caplog):
     (tmp_path / "list.txt").write_text("# nothing today\n\n")
     with caplog.at_level(logging.INFO, "beamlabel"):
         job = label(tmp_path / "out", "--input", tmp_path / "list.txt")

@@ -206,6 +206,6 @@ def test_a_storage_that_hangs_does_not_hold_up_the_end_of_a_run(
 
 
 @pytest.mark.parametrize("name", ["progress", "total"])
-def test_a_run_goes_on_where_no_thread_can_show_it(tmp_path, uris, monkeypatch, name):
+def test_a_run_continues_if_no_thread_can_show_its_progress(tmp_path, uris, monkeypatch, name):
     with no_more_threads(monkeypatch, name):
         assert label(tmp_path / "out", "--input", uris, "--max_error_rate", 1).code == 0

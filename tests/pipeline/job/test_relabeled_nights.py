@@ -132,7 +132,7 @@ def run(name, *words):
     assert importlib.import_module(COMMANDS[name].module).main(list(map(str, words))) == 0
 
 
-def test_what_has_changed_is_fetched(tmp_path, heads):
+def test_changed_images_are_fetched(tmp_path, heads):
     paths = photos(tmp_path / "photos", 8)
     source = ("--input", f"{tmp_path / 'photos'}/", "--input_format", "images", "--changed")
     labels = tmp_path / "labels"
@@ -313,7 +313,7 @@ def test_rows_by_another_output_of_the_module_are_not_the_same(tmp_path, first):
         run("compact", base.output, partly.output, "--output", tmp_path / "compacted")
 
 
-def test_of_a_bucket_only_what_is_new_is_asked_for(heads, gcs, tmp_path):
+def test_only_new_objects_of_a_bucket_are_requested(heads, gcs, tmp_path):
     for path in photos(tmp_path / "photos", 8):
         gcs.put(f"photos/{path.name}", path.read_bytes())
     source = ("--input", f"{gcs.url}/photos/", "--input_format", "images", "--changed", "--shard_rows", 4)

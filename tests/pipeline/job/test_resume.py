@@ -85,9 +85,7 @@ def test_a_commit_whose_files_are_gone_is_dropped(tmp_path, uris, expected, monk
     assert not leftovers(tmp_path)
 
 
-def test_a_deletion_that_is_cut_short_leaves_nothing_that_says_it_is_done(
-    tmp_path, uris, cut_off, monkeypatch
-):
+def test_an_interrupted_deletion_leaves_no_sign_of_success(tmp_path, uris, cut_off, monkeypatch):
     """Each deleting call in turn is the last one; the rest is resumed."""
     for calls in range(20):
         output = tmp_path / f"out{calls}"
@@ -160,7 +158,7 @@ def test_a_run_that_was_cut_off_is_finished(tmp_path, uris, expected, cut_off, o
 
 
 @pytest.mark.parametrize("if_exists", ["error", "overwrite"])
-def test_the_other_two_delete_what_was_left(tmp_path, uris, expected, cut_off, opened, if_exists):
+def test_the_other_two_delete_the_leftovers(tmp_path, uris, expected, cut_off, opened, if_exists):
     output = tmp_path / "out"
     cut_off(output, "--input", uris, *OPTIONS)
     opened.clear()
@@ -183,7 +181,7 @@ def test_another_plan_adopts_nothing(tmp_path, uris, cut_off, opened, changed):
     assert not [*tmp_path.glob("_beamlabel*/staging/*"), *output.glob("_beamlabel/staging/*")]
 
 
-def test_a_listing_that_has_changed_adopts_only_what_is_the_same(tmp_path, cut_off, opened):
+def test_a_changed_listing_reuses_only_equal_units(tmp_path, cut_off, opened):
     directory, output = tmp_path / "photos", tmp_path / "out"
     paths = photos(directory, IMAGES)
     images = ("--input", f"{directory}/", "--input_format", "images", *OPTIONS)
@@ -199,7 +197,7 @@ def test_a_listing_that_has_changed_adopts_only_what_is_the_same(tmp_path, cut_o
     assert done.manifest["rows"]["input"] == IMAGES
 
 
-def test_what_is_finished_is_not_done_again(tmp_path, uris, opened):
+def test_finished_units_are_not_repeated(tmp_path, uris, opened):
     output = tmp_path / "out"
     arguments = ("--input", uris, "--shard_rows", UNIT, "--if_exists", "resume", "--min_failures", 1)
     first = label(output, *arguments)
@@ -270,7 +268,7 @@ def an_hour_a_unit(monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["local", "gs"])
-def test_the_time_is_over_and_resume_goes_on(tmp_path, uris, expected, monkeypatch, opened, gcs, where):
+def test_resume_continues_after_the_time_limit(tmp_path, uris, expected, monkeypatch, opened, gcs, where):
     output = tmp_path / "out" if where == "local" else gcs.uri("out")
     arguments = ("--input", uris, *OPTIONS, "--if_exists", "resume")
     with monkeypatch.context() as patch:

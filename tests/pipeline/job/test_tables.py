@@ -69,7 +69,7 @@ def test_the_rows_are_those_of_a_list(tmp_path, uris, listed, name):
     assert [(row["n"], row["note"]) for row in job.rows] == [(int(ref(row)) / 2, "a\nb") for row in job.rows]
 
 
-def test_broken_rows_failures_and_what_is_labeled_already(tmp_path, uris):
+def test_broken_rows_failures_and_labeled_images(tmp_path, uris):
     text = csv_text(uris[:4]) + f'004,"{uris[5]}",1\n' + "005,,1.5,x\n" + f'006,"{uris[6]}",2.5,x\n'
     (tmp_path / "x.csv").write_text(text)
     arguments = ("--input", tmp_path / "x.csv", "--keep_columns", "n", *OPTIONS)

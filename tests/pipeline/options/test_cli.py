@@ -70,6 +70,8 @@ def test_help_version_and_usage_errors_are_answered_before_beam_is_imported(argu
         ({"--image_size": "12y3"}, "argument --image_size: '12y3' is not a size"),
         ({"--input_range": "0,2"}, "argument --input_range: '0,2' is not one of"),
         ({"--inputs": "x"}, "--inputs: no such option; did you mean --input?"),
+        ({"--input": None, "--inp": "x"}, "--inp: no such option; did you mean --input?"),
+        ({"--module": None, "--mod": "x"}, "--mod: no such option; did you mean --module?"),
         ({"--input": "/no/such/*.txt"}, "--input '/no/such/*.txt' matches no file"),
         ({"--base_dirr": "x"}, "did you mean --base_dir?"),
         ({"--frobnicate": "x"}, "--frobnicate is not an option of beamlabel or Beam"),
@@ -77,6 +79,10 @@ def test_help_version_and_usage_errors_are_answered_before_beam_is_imported(argu
         (
             {"--direct-num-workerz": "2"},
             "--direct_num_workerz is not an option of beamlabel or Beam; did you mean",
+        ),
+        (
+            {"--direct-running-mode": "threads"},
+            "error: argument --direct_running_mode: invalid choice: 'threads'",
         ),
         ({"--uri_column": "uri"}, "--uri_column uri"),
         ({"--tfrecord_compression": "gzip"}, "needs --output_format tfrecord"),
@@ -95,7 +101,7 @@ def test_a_mistake_ends_with_2_and_names_the_option_and_the_value(good, change, 
     finished = command(*flat(arguments))
     assert finished.returncode == 2, finished.stderr
     assert message in finished.stderr
-    assert "Traceback" not in finished.stderr
+    assert "Traceback" not in finished.stderr and "usage:" not in finished.stderr
     assert not good["--output"].exists()
 
 
@@ -177,7 +183,7 @@ def test_dashes_in_names_are_as_good_as_underscores(good):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_takes_dashes_and_refuses_what_it_does_not_take(name):
+def test_every_command_accepts_dashes_and_refuses_unknown_options(name):
     needed = ["--truth", "t", "--output", "o", "--module", "m"]
     finished = command(
         name, "--s3-endpoint-url", "http://localhost:1", "--billing-projekt", "x", "y", *needed

@@ -97,7 +97,7 @@ def test_a_value_of_another_type_is_refused_or_means_nothing(place: Directory, n
 
 @pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff", b"", b"7", b'"x"', b"{}", b"NaN", b"1" * 5000])
 @pytest.mark.parametrize("name", ["commit.json", "job.json", "publish.json"])
-def test_what_is_no_json_of_ours_is_refused(place: Directory, name: str, content: bytes) -> None:
+def test_foreign_json_is_refused(place: Directory, name: str, content: bytes) -> None:
     (Path(commit_run(place, 1)) / name).write_bytes(content)
     assert_refused(place)
 
@@ -287,7 +287,7 @@ def test_a_retry_reads_nothing_of_other_schemes_than_the_command_line_allows(
     assert not ran["allow_http"] and not ran["allow_private_hosts"]
 
 
-def test_no_command_reads_what_a_manifest_names_elsewhere(place: Directory, uris: Path) -> None:
+def test_no_command_reads_files_that_a_manifest_names_elsewhere(place: Directory, uris: Path) -> None:
     output = place.path / "out"
     (output / "mine.txt").unlink()
     assert label(output, "--input", uris).code == 0
@@ -321,7 +321,7 @@ def test_a_link_in_an_output_is_not_followed(place: Directory, uris: Path) -> No
     "name", ["_SUCCESS", "_report.html", "_schema.pbtxt", "_failures", "_unchanged", "_deleted"]
 )
 @pytest.mark.parametrize("kind", ["link", "other"])
-def test_what_cannot_be_replaced_is_refused_before_the_work(
+def test_a_target_that_cannot_be_replaced_is_refused_before_the_work(
     place: Directory, old_output: Path, name: str, kind: str
 ) -> None:
     victim = place.path / "victim"

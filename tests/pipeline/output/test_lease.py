@@ -17,7 +17,7 @@ from support.locks import age, holder
 from support.threads import no_more_threads
 
 
-def test_the_second_run_is_told(gs, hold):
+def test_the_second_run_is_refused(gs, hold):
     process = hold(gs.uri("out"))
     with (
         pytest.raises(
@@ -45,7 +45,7 @@ def test_a_lock_whose_first_answer_is_lost_is_taken(gs):
     assert gs.list() == []
 
 
-def test_the_lock_of_the_one_who_took_over_stays(gs):
+def test_the_lock_of_the_new_holder_stays(gs):
     with locked(gs.uri("out")):
         gs.put("out/_beamlabel/lock", holder(host="elsewhere"))
     assert gs.list() == ["out/_beamlabel/lock"]
@@ -115,7 +115,7 @@ def test_a_renewal_whose_answer_is_lost_counts(gs, monkeypatch):
     assert gs.list() == []
 
 
-def test_whoever_loses_the_lock_ends(gs, monkeypatch):
+def test_a_run_that_loses_the_lock_ends(gs, monkeypatch):
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.05)
     other = holder(host="elsewhere", pid=7)
     with (

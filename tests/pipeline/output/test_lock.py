@@ -12,7 +12,7 @@ from beamlabel.pipeline.output.lock import OutputLockedError, locked
 from support.jobs import command, label, photos, uri_list
 
 
-def test_the_second_run_is_told_who_holds_the_output(tmp_path, hold, caplog):
+def test_the_second_run_gets_the_name_of_the_holder(tmp_path, hold, caplog):
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 2))
     holder = hold(tmp_path / "out")
     job = label(tmp_path / "out", "--input", uris)

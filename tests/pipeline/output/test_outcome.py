@@ -66,6 +66,32 @@ def test_classes_without_names_and_a_report(tmp_path, told):
     assert told()[-1] == f"The report: {job.output}/_report.html"
 
 
+@pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
+def test_labels_and_failures_of_a_run_with_a_report_come_from_its_page(tmp_path, told, kind):
+    options = ["--input", mixed(tmp_path), "--max_error_rate", 1, "--output_format", kind]
+    job = label(tmp_path / "out", *options, "--report")
+    first = [line for line in told() if line.startswith(("Most frequent", "Failed: "))]
+    assert len(first) == 5
+    for path in job.output.rglob("part-*"):
+        path.unlink()
+    outcome.report(job.manifest)
+    assert [line for line in told() if line.startswith(("Most frequent", "Failed: "))] == first * 2
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "of another run"])
+def test_without_the_page_of_the_run_its_files_are_read(tmp_path, told, damage):
+    job = label(tmp_path / "out", "--input", mixed(tmp_path), "--max_error_rate", 1, "--report")
+    page = job.output / "_report.html"
+    text = page.read_text()
+    if damage == "gone":
+        page.unlink()
+    else:
+        page.write_text(text[:-2000] if damage == "cut" else text.replace(job.manifest["run_id"], "other"))
+    outcome.report(job.manifest)
+    lines = [line for line in told() if line.startswith(("Most frequent", "Failed: "))]
+    assert lines[:5] == lines[5:]
+
+
 def test_tfrecords_are_not_read_for_labels(tmp_path, told):
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 3))
     job = label(tmp_path / "out", "--input", uris, "--output_format", "tfrecord")
@@ -74,7 +100,7 @@ def test_tfrecords_are_not_read_for_labels(tmp_path, told):
     assert any("tf.data.TFRecordDataset" in line for line in told())
 
 
-def test_a_run_is_done_whatever_becomes_of_its_files(tmp_path, told):
+def test_a_published_run_is_done_even_if_its_files_are_gone(tmp_path, told):
     job = label(tmp_path / "out", "--input", mixed(tmp_path), "--max_error_rate", 1)
     for path in job.output.rglob("part-*"):
         path.unlink()

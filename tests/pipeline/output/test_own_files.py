@@ -86,7 +86,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("if_exists", ["error", "overwrite", "resume"])
 @pytest.mark.parametrize("foreign", FOREIGN)
-def test_what_is_not_ours_in_our_place_is_named_and_left_alone(place, uris, capsys, foreign, if_exists):
+def test_a_foreign_file_at_our_place_is_named_and_left_alone(place, uris, capsys, foreign, if_exists):
     name, data = FOREIGN[foreign]
     place.put(name, data)
     assert label(place.output, "--input", uris, "--if_exists", if_exists).code == 2
@@ -108,7 +108,7 @@ def test_names_that_earlier_versions_used_are_as_any_others(place, uris, name):
 @pytest.mark.parametrize(
     "name", ["_staging/theirs.txt", "_staging/plan/job.json", "_LOCK", "_UNITS.json", "notes"]
 )
-def test_what_others_keep_beside_a_result_stays(place, uris, name):
+def test_foreign_files_beside_a_result_stay(place, uris, name):
     assert label(place.output, "--input", uris).code == 0
     before = place.content()
     place.put(name, b"theirs")
@@ -187,9 +187,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("if_exists", ["error", "overwrite", "resume"])
-def test_a_launcher_that_is_killed_while_it_stages_leaves_what_the_next_run_knows(
-    place, uris, monkeypatch, if_exists
-):
+def test_the_next_run_knows_the_files_of_a_launcher_killed_while_staging(place, uris, monkeypatch, if_exists):
     arguments = ("--input", uris, "--output", place.output, "--module", TINY, "--if_exists", if_exists)
     for kill_after in range(20):
         done, real = [], {name: getattr(storage, name) for name in ("write_bytes", "write_file")}
@@ -218,7 +216,7 @@ def test_a_launcher_that_is_killed_while_it_stages_leaves_what_the_next_run_know
     assert not ours
 
 
-def test_what_late_workers_of_a_run_that_was_given_up_have_written_goes(place, uris):
+def test_files_of_late_workers_of_an_abandoned_run_are_deleted(place, uris):
     unit = "00000-000000000000"
     for name in (
         f"shards/{unit}-0123456789abcdef.parquet", f"failures/{unit}-12345678-0123456789abcdef.jsonl",
@@ -233,7 +231,7 @@ def test_what_late_workers_of_a_run_that_was_given_up_have_written_goes(place, u
     assert not [name for name in place.content() if name.startswith("_beamlabel")]
 
 
-def test_a_file_of_others_among_what_late_workers_wrote_is_named(place, uris):
+def test_a_foreign_file_among_those_of_late_workers_is_named(place, uris):
     place.put("_beamlabel/staging/0123456789abcdef/units/00000-000000000000.json", b"late")
     place.put("_beamlabel/staging/0123456789abcdef/shards/thesis.parquet", b"mine")
     before = place.content()
@@ -241,7 +239,7 @@ def test_a_file_of_others_among_what_late_workers_wrote_is_named(place, uris):
     assert place.content() == before
 
 
-def test_what_is_left_of_a_deletion_goes_with_the_next_run(tmp_path, uris):
+def test_the_next_run_finishes_a_deletion(tmp_path, uris):
     """Empty directories, and temporary files of a killed write."""
     own = tmp_path / "out" / layout.OWN
     (own / "staging" / "0123456789abcdef" / "shards").mkdir(parents=True)
@@ -281,7 +279,9 @@ JOB = {"run_id": "r", "manifest": {"run_id": "r", "plan_id": "p", "versions": {"
 @pytest.mark.parametrize(
     ("name", "content"), [("_staging/0123/job.json", JOB), ("_LOCK", PROCESS)], ids=["staged", "lock"]
 )
-def test_what_an_earlier_version_is_at_is_named_and_left_alone(place, uris, capsys, name, content, if_exists):
+def test_an_active_run_of_an_earlier_version_is_named_and_left_alone(
+    place, uris, capsys, name, content, if_exists
+):
     label(place.output, "--input", uris)
     place.put(name, json.dumps(content).encode())
     before = place.content()
@@ -291,7 +291,7 @@ def test_what_an_earlier_version_is_at_is_named_and_left_alone(place, uris, caps
 
 
 @pytest.mark.parametrize(("name", "content"), [("_staging-{}/0123/job.json", JOB), ("_LOCK-{}", PROCESS)])
-def test_what_an_earlier_version_left_beside_a_new_output(tmp_path, uris, capsys, name, content):
+def test_leftovers_of_an_earlier_version_beside_a_new_output(tmp_path, uris, capsys, name, content):
     path = tmp_path / name.format(staging.beside(str(tmp_path / "out")).rpartition("-")[2])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))

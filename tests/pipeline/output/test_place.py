@@ -99,7 +99,7 @@ def test_a_run_publishes_into_the_directory_that_a_link_names(tmp_path: Path, ur
     assert label(tmp_path / "out", "--input", uris).code == 2  # it exists
 
 
-def test_what_a_run_has_at_work_is_no_input(tmp_path: Path) -> None:
+def test_files_of_an_unfinished_run_are_no_input(tmp_path: Path) -> None:
     out = tmp_path / "data" / "out"
     staged = Path(staging.beside(str(out)), "staging", "0123456789abcdef")
     (out / "_beamlabel" / "staging").mkdir(parents=True)

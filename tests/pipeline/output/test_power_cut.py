@@ -140,7 +140,7 @@ def test_a_directory_that_is_made_is_on_the_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["write_bytes", "create_if_absent", "put_file", "write_file", "copy"])
-def test_whatever_is_written_is_on_the_disk(tmp_path, monkeypatch, how):
+def test_every_written_file_is_on_the_disk(tmp_path, monkeypatch, how):
     source = tmp_path / "source"
     source.write_bytes(b"x")
     target = str(tmp_path / "target")
@@ -154,7 +154,7 @@ def test_whatever_is_written_is_on_the_disk(tmp_path, monkeypatch, how):
     assert disk.is_safe(target, len(disk.events))
 
 
-def test_where_there_are_no_links_it_is_on_the_disk_too(tmp_path, monkeypatch):
+def test_without_links_it_is_on_the_disk_too(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise OSError(errno.EPERM, "no hard links")
 
@@ -166,7 +166,7 @@ def test_where_there_are_no_links_it_is_on_the_disk_too(tmp_path, monkeypatch):
     assert synced[-2:] == [(str(path), path.stat().st_ino), (str(tmp_path), tmp_path.stat().st_ino)]
 
 
-def test_who_finds_a_file_has_its_name_on_the_disk_too(tmp_path, monkeypatch):
+def test_a_found_file_has_its_name_on_the_disk_too(tmp_path, monkeypatch):
     """The process that created it may have died between the two."""
     (tmp_path / "target").write_bytes(b"x")
     with watched(monkeypatch) as disk:
@@ -175,7 +175,7 @@ def test_who_finds_a_file_has_its_name_on_the_disk_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("without", ["files", "directories"])
-def test_what_is_not_synced_is_not_on_the_disk(tmp_path, monkeypatch, without):
+def test_an_unsynced_file_is_not_on_the_disk(tmp_path, monkeypatch, without):
     with watched(monkeypatch, without) as disk:
         storage.write_bytes(str(tmp_path / "target"), b"x")
     assert not disk.is_safe(str(tmp_path / "target"), len(disk.events))

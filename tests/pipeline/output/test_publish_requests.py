@@ -38,7 +38,7 @@ def test_replacing_hundreds_of_shards_takes_a_few_requests(gcs):
     assert gcs.server.count() - before < 25
 
 
-def test_a_launch_lists_no_more_than_lies_right_in_the_staging_directory(gcs):
+def test_a_launch_lists_only_the_top_of_the_staging_directory(gcs):
     """A killed run has staged hundreds of files."""
     directory = commit_run(gcs, 350)
     gcs.remove(directory.removeprefix(f"{gcs.url}/") + "/commit.json")

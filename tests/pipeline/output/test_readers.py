@@ -91,7 +91,7 @@ def test_a_new_directory_in_a_bucket_is_filled_before_its_manifest_and_success_c
 
 
 @pytest.mark.parametrize("where", ["local", "gs"])
-def test_where_a_run_replaces_another_only_a_listing_sees_two(tmp_path, gcs, images, published, where):
+def test_if_a_run_replaces_another_only_a_listing_sees_two(tmp_path, gcs, images, published, where):
     output = str(tmp_path / "out") if where == "local" else gcs.uri("out")
     old = published(output, *images)[-1]
     views = published(output, *images, "--if_exists", "overwrite")

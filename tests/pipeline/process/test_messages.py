@@ -16,7 +16,7 @@ NASTY = "a\x1b[31m\r\nb\x00\x7f\x9b\u2028\u202e\udcff\U000e0041é"
 SHOWN = "a\\x1b[31m\\r\\nb\\x00\\x7f\\x9b\\u2028\\u202e\\udcff\\U000e0041é"
 
 
-def test_what_cannot_be_printed_is_escaped():
+def test_unprintable_characters_are_escaped():
     assert escaped(NASTY) == SHOWN
     assert escaped("naïve 東京 ☃ \\x1b") == "naïve 東京 ☃ \\x1b"
     assert escaped("a\nb\tc\x1b", kept="\n") == "a\nb\\tc\\x1b"

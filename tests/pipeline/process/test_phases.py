@@ -162,7 +162,7 @@ def test_a_child_of_a_fork_tells_nothing_of_its_own_signals(monkeypatch):
         os.kill(os.getpid(), signal.SIGCHLD)
 
 
-def test_what_is_spared_ends_by_the_next_signal(tmp_path):
+def test_a_spared_process_ends_by_the_next_signal(tmp_path):
     if not Path("/proc/self/stat").exists():
         needs.lacking("no /proc")
     program = (

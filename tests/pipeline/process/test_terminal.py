@@ -12,6 +12,7 @@ import pytest
 
 from beamlabel.pipeline.options.resume_command import resume_command
 from beamlabel.pipeline.process.terminal import _line
+from beamlabel.transforms.secrets.text import public_text
 from support import hangs
 from support.hangs import Launcher
 from support.jobs import TINY, command, photos, uri_list
@@ -168,11 +169,26 @@ def test_the_command_that_resumes_holds_no_secrets():
     told = resume_command(argv, "2026-01-31")
     assert "s3cret" not in told
     assert told == (
-        "beamlabel --input https://example.org/l --http_header Authorization=... X=... --s3_secret_access_key=... "
-        "--s3_access_key_id ... --azure_connection_string ... --output 'out/{date}' --report --run_date 2026-01-31 "
-        "--if_exists resume"
+        "beamlabel --input https://...example.org/l... --http_header Authorization=... X=... "
+        "--s3_secret_access_key=... --s3_access_key_id ... --azure_connection_string ... --output 'out/{date}' "
+        "--report --run_date 2026-01-31 --if_exists resume"
     )
     assert "--run_date" not in resume_command(["beamlabel", "--output", "out"], "2026-01-31")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h.example/m.tar.gz?token=s3cret", "https://h.example/m.tar.gz?..."),
+        ("https://h.example/m.tar.gz?size=3&token=s3cret&v=1", "'https://h.example/m.tar.gz?size=3&...v=1'"),
+        ("https://h.example/m.tar.gz?size=3", "'https://h.example/m.tar.gz?size=3'"),
+        ("https://h.example/" + "m" * 5000 + "?token=s3cret", "https://h.example/" + "m" * 5000 + "..."),
+    ],
+)
+def test_the_command_that_resumes_marks_each_secret_of_a_url(url, shown):
+    command = resume_command(["beamlabel", "--module", url])
+    assert command == f"beamlabel --module {shown} --if_exists resume"
+    assert public_text(command) == command  # the log must not remove the mark
 
 
 @pytest.mark.parametrize(

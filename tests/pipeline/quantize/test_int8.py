@@ -79,7 +79,7 @@ def test_a_job_in_int8(tmp_path, uris, counted):
     assert fewer.manifest["preprocessing"]["quantization"] != told["quantization"]
 
 
-def test_what_is_not_near_enough_ends_the_run_or_is_float32(tmp_path, uris, counted, monkeypatch, capsys):
+def test_too_different_answers_end_the_run_or_use_float32(tmp_path, uris, counted, monkeypatch, capsys):
     monkeypatch.setattr("beamlabel.transforms.quantize.agreement.LEAST_COSINE", 1.1)
     assert in_int8(tmp_path / "refused", uris).code == 2
     message = capsys.readouterr().err

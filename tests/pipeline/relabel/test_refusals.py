@@ -95,7 +95,7 @@ def refused(capsys, tmp_path, outputs, module, *arguments):
 def test_outputs_that_do_not_fit(change, told, edited, modules, capsys, tmp_path):
     text = refused(capsys, tmp_path, edited(change), modules.own)
     assert told in text
-    assert "OUTPUTS" in text or "--module" in text
+    assert "OUTPUT" in text or "--module" in text
 
 
 def test_an_earlier_versions_output_that_tells_which_output_it_is(edited, modules, tmp_path):
@@ -116,7 +116,7 @@ def test_a_module_that_beamlabel_train_did_not_write(labeled, modules, capsys, t
     assert "beamlabel train" in refused(capsys, tmp_path, labeled.parquet.output, modules.base)
 
 
-def test_a_head_that_is_not_what_the_signature_computes(modules, tmp_path):
+def test_a_head_that_differs_from_the_signature(modules, tmp_path):
     """As if the description omitted that features are normalized."""
     resolved = resolve_module(modules.normalizing, tmp_path)
     artifact = compiled(resolved, CompileOptions(), tmp_path)

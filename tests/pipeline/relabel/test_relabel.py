@@ -150,7 +150,7 @@ def test_bad_rows_are_failures_and_nothing_is_lost(modules, labeled, tmp_path):
     assert verify(str(job.output)).problems == ()
 
 
-def test_a_killed_run_goes_on(modules, labeled, relabeled, cut_off, opened, tmp_path):
+def test_a_killed_run_continues(modules, labeled, relabeled, cut_off, opened, tmp_path):
     options = (labeled.parquet.output, "--top_k", 2, "--shard_rows", 9)
     assert cut_off(tmp_path / "out", *options, job=relabel, module=modules.own).code == 3
     opened.clear()

@@ -24,7 +24,7 @@ def link(uri, *, output="/data/labels/dt=1", base_dir="/data", formats=("text",)
         ("/data/labels/dt=1/javascript:x", "./javascript%3Ax"),
     ],
 )
-def test_what_a_browser_can_open(uri, wanted):
+def test_files_that_a_browser_can_open(uri, wanted):
     assert link(uri) == wanted
 
 
@@ -38,7 +38,7 @@ def test_what_a_browser_can_open(uri, wanted):
         f"https://example.org/{'x' * 3000}",
     ],
 )  # fmt: skip
-def test_what_gets_no_link(uri):
+def test_images_without_a_link(uri):
     assert link(uri) is None
 
 

@@ -54,7 +54,7 @@ def by_pairs(sample: EmbeddingSample) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("spread", [0.3, 3.0])
-def test_it_finds_what_a_plain_loop_finds(spread):
+def test_it_finds_the_same_as_a_plain_loop(spread):
     embeddings, labels = clusters(200, {7: "dog", 20: "cat", 100: "owl"})
     embeddings += np.random.default_rng(1).standard_normal(embeddings.shape).astype(np.float32) * spread
     sample = sample_of(embeddings, labels)

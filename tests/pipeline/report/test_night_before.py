@@ -88,7 +88,7 @@ def test_made_later_it_is_the_same(nights):
     assert (nights[1].output / "_report.html").read_text() == page
 
 
-def test_a_night_without_a_report_tells_its_counts(nights, tmp_path):
+def test_a_night_without_a_report_gives_its_counts(nights, tmp_path):
     shutil.copytree(nights[0].output.parents[1] / "photos", tmp_path / "photos")
     night(tmp_path, "2026-01-01")
     night(tmp_path, "2026-01-02")

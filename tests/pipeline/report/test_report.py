@@ -183,7 +183,7 @@ def test_an_overwritten_page_is_not_left_to_another_run(tmp_path):
     assert not (second.output / "_report.html").exists()
 
 
-def test_what_comes_from_outside_is_escaped(tmp_path):
+def test_foreign_text_is_escaped(tmp_path):
     hostile = tmp_path / HOSTILE.replace("/", "∕")
     photos(tmp_path, 1)[0].rename(f"{hostile}.png")
     labels = names_file(tmp_path / "labels.txt", [f"{number}{HOSTILE}" for number in range(11)])

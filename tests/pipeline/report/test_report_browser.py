@@ -173,7 +173,7 @@ def test_it_opens_with_the_night_before_then_failures_labels_throughput(shown, s
     assert "Failed now: 2.0 % of 204 tried images. The night before: 6.7 % of 150 tried images." in text
     assert "2 images failed now and not the night before" in text and "1 image failed in both nights" in text
     assert "25 % of 200 predicted images would need another label" in text
-    assert "The night before: 9." in shown.run("return document.querySelector('#failures').innerText")
+    assert "The night before: 9 images." in shown.run("return document.querySelector('#failures').innerText")
     shown.open(report, width=width)
     assert "Since the night before" not in shown.run(titles)
 

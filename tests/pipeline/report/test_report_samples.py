@@ -169,7 +169,7 @@ def test_logits_get_a_few_bins_that_hold_them_all(low, high):
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (160, 160), (224, 224), (600, 600), (161, 500), (1, 1)])
-def test_a_thumbnail_is_small_whatever_is_on_it(shape):
+def test_a_thumbnail_of_any_picture_is_small(shape):
     noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     data = thumbnail(noise)
     width, height = Image.open(io.BytesIO(data)).size

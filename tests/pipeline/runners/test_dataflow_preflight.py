@@ -102,7 +102,7 @@ def test_a_bucket_that_may_not_be_written(cloud: list[str], gcs: Bucket) -> None
     assert "--temp_location" in refusal(*cloud, IMAGE)
 
 
-def test_who_may_not_delete_may_submit(cloud: list[str], gcs: Bucket) -> None:
+def test_a_user_without_the_right_to_delete_may_submit(cloud: list[str], gcs: Bucket) -> None:
     gcs.server.fail_next(1, 403, method="DELETE")
     check(*cloud, IMAGE)
 

@@ -54,7 +54,7 @@ for environment in components.environments.values():
     environment.urn, environment.payload = python_urns.EMBEDDED_PYTHON, b""
     del environment.dependencies[:]
 coders = PipelineContext(components).coders
-# What the two shuffles carry; their keys are random numbers in the one, and one text in the other.
+# The elements of the two shuffles; their keys are random numbers in the one, and one text in the other.
 of_units, of_records = (
     coders.get_by_id(components.pcollections[next(iter(transform.inputs.values()))].coder_id).value_coder()
     for transform in sorted(components.transforms.values(), key=lambda t: t.unique_name, reverse=True)
@@ -145,7 +145,7 @@ def launched(by: Built, *words: str, output: str = "labels") -> Built:
     return Built(done.returncode, done.stderr, by.bucket, objects, by.environment)
 
 
-def test_the_launcher_says_what_it_submitted_and_publishes_nothing(built: Built) -> None:
+def test_the_launcher_names_the_submitted_job_and_publishes_nothing(built: Built) -> None:
     assert built.code == 0, built.told
     template = built.bucket.uri("templates/label.json")
     assert f"--template_location: {template} holds the job" in built.told
@@ -157,7 +157,7 @@ def test_the_launcher_says_what_it_submitted_and_publishes_nothing(built: Built)
     assert all("/_beamlabel/staging/" in name for name in built.objects if name.startswith("labels/"))
 
 
-def test_the_job_names_what_was_staged(built: Built) -> None:
+def test_the_job_names_the_staged_files(built: Built) -> None:
     environment = built.job.environment
     options = dict(environment.sdk_pipeline_options["options"])
     assert options["pipelineUrl"].startswith(built.bucket.uri("temp/"))
@@ -209,7 +209,7 @@ def test_the_hints_hold_for_every_step_and_split_none(built: Built) -> None:
         assert step in names(stage), step
 
 
-def test_the_package_holds_what_a_worker_imports_and_no_more(built: Built) -> None:
+def test_the_package_holds_exactly_the_imports_of_a_worker(built: Built) -> None:
     with tarfile.open(fileobj=io.BytesIO(built.staged("workflow.tar.gz"))) as tar:
         members = [member.name.split("/", 1)[1] for member in tar.getmembers() if "/" in member.name]
     directories = {name.partition("/")[0] for name in members if "/" in name}

@@ -180,7 +180,7 @@ def test_what_was_typed_stays(flink_cluster: FlinkCluster) -> None:
     assert added("--sdk_container_image=registry.example/beamlabel:1")[4:] == []
 
 
-def test_mistakes_are_told_before_the_submission(
+def test_mistakes_are_reported_before_the_submission(
     flink_cluster: FlinkCluster, directory: Path, tmp_path: Path
 ) -> None:
     jobs = flink_cluster.jobs()

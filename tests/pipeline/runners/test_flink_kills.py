@@ -33,7 +33,7 @@ MOMENTS = [random.Random(victim).uniform(0.2, 0.95) for victim in VICTIMS]
 
 
 @pytest.mark.parametrize(("victim", "moment"), zip(VICTIMS, MOMENTS, strict=True))
-def test_a_kill_costs_what_was_in_flight(
+def test_a_kill_costs_the_units_in_flight(
     victim: str, moment: float, flink_cluster: FlinkCluster, kill_job: KillJob, tmp_path: Path
 ) -> None:
     outcome = run_and_kill(kill_job, flink_cluster, tmp_path / "out", victim, moment)

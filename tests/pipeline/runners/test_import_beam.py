@@ -78,7 +78,7 @@ def test_other_runners_get_all_of_beam(runner):
     assert imported(LEFT_OUT.format(runner) + "import apache_beam" + WITH_CONNECTORS) >= CONNECTORS
 
 
-def test_where_beam_is_imported_already_nothing_is_left_out():
+def test_nothing_is_left_out_if_beam_is_already_imported():
     assert imported("import apache_beam\n" + LEFT_OUT.format([]) + "import apache_beam.io" + WITH_CONNECTORS)
 
 
@@ -90,7 +90,7 @@ def test_what_was_left_out_can_be_imported_afterwards_and_gs_works():
     assert imported(LEFT_OUT.format([]) + "import apache_beam" + WHOLE + found + reloaded)
 
 
-def test_other_threads_may_import_what_is_hidden(tmp_path):
+def test_other_threads_may_import_hidden_modules(tmp_path):
     """For example, the thread that renews the lock of an output on ``gs://``."""
     (tmp_path / "apache_beam.py").write_text(
         """

@@ -129,7 +129,7 @@ def test_file_names_have_to_be_unique_in_the_truth_too(tmp_path):
     assert found[3] == ("one",)
 
 
-def test_what_was_matched_by_file_name_alone_is_told(tmp_path):
+def test_matches_by_file_name_alone_are_reported(tmp_path):
     (tmp_path / "t.csv").write_text("uri,class\n/old/3.jpg,one\n2.jpg,two\n/data/cat/1.jpg,three\n")
     found, truth = truth_of(ROWS, tmp_path / "t.csv")
     assert [found[place] for place in (0, 2, 3)] == [("three",), ("two",), ("one",)]

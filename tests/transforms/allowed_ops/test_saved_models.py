@@ -50,7 +50,7 @@ def test_a_genuine_module_is_allowed():
 
 
 @pytest.mark.parametrize("op", HOSTILE)
-def test_what_does_more_than_to_compute_is_not_allowed(op):
+def test_operations_with_side_effects_are_not_allowed(op):
     module = genuine()
     add_node(module.meta_graphs[-1], op)
     function(module.meta_graphs[0], "body").node_def.add(name="inner", op=op)
@@ -150,7 +150,7 @@ WAYS = (
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("op", ["RestoreV2", "SaveV2", "MergeV2Checkpoints"])
-def test_who_runs_a_savers_node_is_named(way, op, with_saver):
+def test_the_caller_of_a_savers_node_is_named(way, op, with_saver):
     graph = (module := with_saver()).meta_graphs[0]
     name = next(node.name for node in graph.graph_def.node if node.op == op)
     add_node(graph, "NoOp", f"^{name}", name="behind")

@@ -57,7 +57,7 @@ def image(number: int, unit: str | None = "a") -> LoadedImage:
         ("not", 0),
     ],
 )
-def test_a_process_that_hangs_is_ended_and_what_it_was_at_is_remembered(tmp_path, how, code):
+def test_a_hanging_process_is_ended_and_its_images_are_remembered(tmp_path, how, code):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     argv = [sys.executable, "-c", _HANGING, str(tmp_path / "timeouts"), how]
     ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)

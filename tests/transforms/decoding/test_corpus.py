@@ -57,7 +57,7 @@ def test_pixels_are_those_of_the_independent_reader(family, monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_not_in_the_list_is_refused(family, monkeypatch):
+def test_a_scheme_outside_the_list_is_refused(family, monkeypatch):
     file = next(file for file in corpus() if file.variant.split()[0].rstrip(",") == family)
     monkeypatch.setattr(variants, "VARIANTS", variants.VARIANTS - {file.variant})
     with pytest.raises(ImageError) as caught:

@@ -78,7 +78,7 @@ def test_print_jpegs_keep_their_colours():
         assert np.abs(decode(KINDS[kind], NATIVE).pixels - photo).mean() < 12, kind
 
 
-def test_what_the_fast_decoder_refuses_is_asked_of_pillow():
+def test_pillow_decides_on_images_that_the_fast_decoder_refuses():
     # Garbage between two segments: libjpeg warns of extraneous bytes, but the image is complete.
     data = KINDS["jpeg"]
     table = data.index(b"\xff\xdb")

@@ -83,13 +83,13 @@ def test_the_end_marker_of_a_thumbnail_is_not_the_images():
         assert outcome(data[:cut]) is Reason.TRUNCATED
 
 
-def test_what_follows_the_image_does_not_matter():
+def test_bytes_after_the_image_do_not_matter():
     for kind in ("jpeg", "jpeg_progressive", "png", "gif", "webp", "bmp", "tiff_lzw"):
         np.testing.assert_array_equal(outcome(KINDS[kind] + b"\0" * 100), decode(KINDS[kind], OPTIONS).pixels)
 
 
 @pytest.mark.parametrize("kind", CHECKED)
-def test_changed_bytes_are_corrupt_where_the_format_can_tell(kind):
+def test_changed_bytes_are_corrupt_if_the_format_can_detect_them(kind):
     data = KINDS[kind]
     for share in (0.3, 0.5, 0.7):
         assert outcome(images.flip(data, int(len(data) * share))) is Reason.CORRUPT

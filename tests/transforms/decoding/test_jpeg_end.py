@@ -1,4 +1,4 @@
-"""JPEGs that lack only the end marker become rows; those that lack pixels fail, whatever follows."""
+"""JPEGs that lack only the end marker become rows; those that lack pixels fail, with any bytes after them."""
 
 from __future__ import annotations
 

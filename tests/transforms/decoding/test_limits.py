@@ -83,7 +83,7 @@ def test_usual_images_start_no_process(format_, monkeypatch):
     assert reason(b"<!doctype html><html>" + bytes(9)) is Reason.NOT_AN_IMAGE
 
 
-def test_headers_tell_what_may_take_long():
+def test_headers_show_which_images_may_take_long():
     jpeg = images.encode(PHOTO, "JPEG")
     profile = bytes(132) + b"mpet"
     slow = {
@@ -160,7 +160,7 @@ def test_a_decoder_that_crashes_fails_the_image_alone(other_child):
     assert caught.value.reason is Reason.DECODE_ERROR and "SIGSEGV" in caught.value.detail
 
 
-def test_a_job_goes_on_after_each_of_them(tmp_path):
+def test_a_job_continues_after_each_fault(tmp_path):
     endless = [images.png_chunk(b"IDAT", b"")] * 1_500_000
     files = {
         "good.jpg": (images.encode(PHOTO, "JPEG"), None),
@@ -177,7 +177,7 @@ def test_a_job_goes_on_after_each_of_them(tmp_path):
     assert found == {str(tmp_path / name): wanted and wanted.value for name, (_, wanted) in files.items()}
 
 
-def test_what_lies_upon_itself_is_not_read_twice():
+def test_overlapping_ranges_are_not_read_twice():
     """Directories whose entries all refer to the same bytes, so that megabytes count as gigabytes."""
     body = bytes(1 << 20)
     heap = attacks.heaped_directory(10_000, 7, len(body), body)

@@ -64,7 +64,7 @@ def reason(data: bytes, options: DecodeOptions = SMALL) -> Reason | None:
     return None
 
 
-def test_no_pixel_is_what_the_memory_was_before():
+def test_no_pixel_shows_earlier_memory():
     """libtiff accepts a fax page with broken codes and leaves old memory of the process in the rest."""
     fill = fresh_memory._mallopt()
     if fill is None:

@@ -55,7 +55,7 @@ def test_ancillary_chunks_change_nothing(name, place):
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"PLTE", b"tRNS"])
-def test_a_wrong_checksum_of_what_pixels_depend_on_is_corrupt(kind):
+def test_a_wrong_checksum_of_chunks_that_pixels_need_is_corrupt(kind):
     data = images.encode(images.photo().quantize(64), "PNG", transparency=bytes(range(0, 256, 4)))
     start = data.index(kind) - 4
     end = start + 12 + int.from_bytes(data[start : start + 4], "big")

@@ -28,19 +28,19 @@ def locked(root, content, age=0.0):
     return sorted(path.name for path in root.iterdir())
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path, dead):
+def test_leftovers_of_a_killed_process_are_removed(tmp_path, dead):
     assert locked(tmp_path, f"{socket.gethostname()}.{dead}.f00") == ["abc"]
 
 
-def test_what_had_the_number_of_this_process_before_it_is_removed(tmp_path):
+def test_leftovers_of_an_earlier_process_with_this_pid_are_removed(tmp_path):
     assert locked(tmp_path, f"{socket.gethostname()}.{os.getpid()}.f00", age=1e6) == ["abc"]
 
 
-def test_what_another_thread_of_this_process_fetches_stays(tmp_path):
+def test_files_that_another_thread_fetches_stay(tmp_path):
     assert len(locked(tmp_path, f"{socket.gethostname()}.{os.getpid()}.f00")) == 3
 
 
-def test_what_nobody_is_at_any_more_is_removed(tmp_path):
+def test_abandoned_files_are_removed(tmp_path):
     name, word = "a" * 40, "b" * 32
     half = [f"{name}.lock.tmp{word}", f"{name}.descriptor.txt.tmp{word}", f"{name}.{word}.tmp"]
     others = [name, f"{name}.descriptor.txt", f"{name}.tmp", "beamlabel-x.json", f"x.{word}.tmp"]

@@ -43,7 +43,7 @@ def full(directory):
     (directory / "file").write_bytes(b"whole")
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next(filling, tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_by_the_next(filling, tmp_path):
     process = filling("module")
     process.kill()
     process.wait()
@@ -57,7 +57,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(filling, tmp_path):
     assert names(tmp_path) == ["module"]
 
 
-def test_what_a_live_process_makes_is_not_touched(filling, tmp_path):
+def test_files_of_a_live_process_are_not_touched(filling, tmp_path):
     process = filling("slow")
     before = names(tmp_path)
     remove_left_over(tmp_path)
@@ -89,7 +89,7 @@ def test_a_half_written_file_goes_too(tmp_path):
     assert (tmp_path / "receipt.json").stat().st_mode & 0o777 == 0o644
 
 
-def test_who_fails_leaves_nothing(tmp_path):
+def test_a_failed_writer_leaves_nothing(tmp_path):
     def fail(directory):
         full(directory)
         raise OSError("disk full")

@@ -150,7 +150,7 @@ def test_a_tarball_cannot_write_outside_its_directory(tmp_path):
     assert not list(tmp_path.rglob("escaped"))
 
 
-def test_bad_local_handles_say_what_was_found(tmp_path, directory):
+def test_errors_of_bad_local_handles_name_the_files_found(tmp_path, directory):
     (tmp_path / "notes.txt").write_text("no module")
     (tmp_path / "h5").mkdir()
     (tmp_path / "h5" / "model.h5").write_bytes(b"")
@@ -182,7 +182,7 @@ def test_a_hub_handle_is_downloaded_once(hub, tmp_path, monkeypatch):
     assert os.environ["TFHUB_MODEL_LOAD_FORMAT"] == "UNCOMPRESSED"
 
 
-def test_the_hubs_own_cache_is_used_where_it_is_set(hub, tmp_path, monkeypatch):
+def test_the_hubs_own_cache_is_used_if_it_is_set(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "theirs"))
     first = resolve_module(hub.url_of(HUB_PATH), tmp_path / "ours")
     assert first.path.parent == tmp_path / "theirs"
@@ -238,7 +238,7 @@ def test_a_module_that_is_broken_on_the_hub_itself_is_an_error(hub, tmp_path, di
         resolve_module(hub.url_of("/half/1"), tmp_path / "cache")
 
 
-def test_what_the_hub_does_not_have_is_an_error_with_the_handle(hub, tmp_path):
+def test_a_module_that_the_hub_lacks_is_an_error_with_the_handle(hub, tmp_path):
     hub.files["/page/1"] = b"<html>Not a module</html>"
     for path, message in (("/absent/1", "404"), ("/page/1", "the answer is not a module")):
         with pytest.raises(ModuleError, match=message) as caught:
@@ -258,7 +258,7 @@ HANDLES = {
 
 
 @pytest.mark.parametrize("kind", HANDLES)
-def test_what_is_secret_in_a_handle_is_in_no_file_of_the_cache(hub, tmp_path, kind):
+def test_a_secret_of_a_handle_is_in_no_file_of_the_cache(hub, tmp_path, kind):
     handle = HANDLES[kind].replace("HOST", hub.url.removeprefix("http://"))
     for path in ("/m/1", "/m.tar.gz"):
         hub.files[path] = TINY.read_bytes()
@@ -318,7 +318,7 @@ def test_a_pinned_module_is_no_other(hub, tmp_path, directory):
             resolve_module(handle, tmp_path, expected_fingerprint="0" * 64)
 
 
-def test_what_a_killed_process_left_in_the_cache_goes(tmp_path, directory):
+def test_leftovers_of_a_killed_process_in_the_cache_are_deleted(tmp_path, directory):
     resolve_module(str(TINY), tmp_path)
     left = [
         tmp_path / ".a.beamlabel-1",

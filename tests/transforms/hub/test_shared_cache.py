@@ -101,7 +101,7 @@ def test_of_two_processes_one_fetches_and_both_have_the_module(held_hub, shared,
     ]
 
 
-def test_who_was_killed_while_it_fetched_holds_up_nobody(held_hub, shared, tmp_path):
+def test_a_process_killed_while_fetching_delays_nobody(held_hub, shared, tmp_path):
     handle = held_hub.url_of(HUB_PATH)
     process = fetching(handle, tmp_path / "cache")
     assert "Downloading" in process.stdout.readline()
@@ -112,7 +112,7 @@ def test_who_was_killed_while_it_fetched_holds_up_nobody(held_hub, shared, tmp_p
     assert not [name for name in names(shared) if name.endswith((".lock", ".tmp"))]
 
 
-def test_a_lock_of_another_machine_is_said_and_taken_away(hub, shared, tmp_path, monkeypatch, caplog):
+def test_a_lock_of_another_machine_is_reported_and_broken(hub, shared, tmp_path, monkeypatch, caplog):
     handle = hub.url_of(HUB_PATH)
     directory = hub_directory(handle, shared)
     shared.mkdir()
@@ -135,7 +135,7 @@ def test_a_lock_of_another_machine_is_said_and_taken_away(hub, shared, tmp_path,
     assert "due to inactivity" in caplog.text
 
 
-def test_who_fails_leaves_nothing(shared):
+def test_a_failed_writer_leaves_nothing(shared):
     def fail(directory):
         (directory / "half").write_bytes(b"x")
         raise ModuleError("the hub is gone")
@@ -145,7 +145,7 @@ def test_who_fails_leaves_nothing(shared):
     assert names(shared) == []
 
 
-def test_what_tensorflow_hub_fetches_is_what_we_fetch(hub, shared, tmp_path):
+def test_we_fetch_the_same_files_as_tensorflow_hub(hub, shared, tmp_path):
     """Each finds the other's module, and both write the same files."""
     hub.files[HUB_PATH] = TINY.read_bytes()
     handle = hub.url_of(HUB_PATH)

@@ -83,7 +83,7 @@ def test_a_tarball_that_was_cut_is_refused(tmp_path):
         refused(SMALL[:size], tmp_path / str(size))
 
 
-def test_what_follows_the_end_is_refused_and_padding_is_not(tmp_path):
+def test_bytes_after_the_end_are_refused_but_padding_is_not(tmp_path):
     plain = tar_of(("a", b"x"))
     refused(SMALL + b"garbage", tmp_path / "1")
     refused(SMALL + SMALL, tmp_path / "2", "neither")
@@ -118,7 +118,7 @@ def test_a_plain_tarball_without_its_end_or_with_a_damaged_header_is_refused(tmp
         b"BZh9" + bytes(999),
     ],
 )
-def test_what_is_no_tarball_is_refused(tmp_path, data):
+def test_files_other_than_tarballs_are_refused(tmp_path, data):
     if not data.strip(b"\0") and len(data) > 1024:
         # An archive without members contains no module.
         assert extracted(data, tmp_path / "m") == fingerprint([])

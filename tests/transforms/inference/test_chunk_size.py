@@ -64,7 +64,7 @@ def spec():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Returns CPU seconds from a table by chunk, whatever the machine's speed."""
+    """Returns CPU seconds from a table by chunk, independent of the machine."""
 
     def set_to(per_image):
         tried = chunk_size._tried

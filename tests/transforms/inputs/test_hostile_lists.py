@@ -41,7 +41,7 @@ def tar_of(data):
         (bytes(5000), "binary"),
     ],
 )
-def test_what_is_in_gzip_is_looked_at(content, kind):
+def test_gzip_files_are_looked_into(content, kind):
     content = content.encode() if isinstance(content, str) else content
     packed = gzip.compress(content)
     assert content_format(packed[:4096]) == kind

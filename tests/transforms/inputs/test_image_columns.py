@@ -70,7 +70,7 @@ def test_the_column_is_found(schema, found):
         (pa.schema([]), ("--image_column", "--uri_column")),
     ],
 )
-def test_what_could_be_nothing_or_two_things_is_refused_with_the_options(schema, options):
+def test_an_ambiguous_module_is_refused_with_the_options(schema, options):
     with pytest.raises(ValueError) as error:
         find_columns(schema, "x.parquet")
     assert all(option in str(error.value) for option in (*options, "x.parquet"))

@@ -43,7 +43,7 @@ def test_units_carry_their_references_until_it_is_much(tmp_path):
         references(parquet)
 
 
-def test_the_digest_is_of_what_the_references_say(tmp_path):
+def test_the_digest_covers_the_references(tmp_path):
     refs = [PackedRef(row, f"{row}.jpg", (row, "v1")) for row in range(100)]
     packed = pack(refs, with_listing_stat=True)
     assert list(unpack(packed.data)) == refs
@@ -58,7 +58,7 @@ def test_the_digest_is_of_what_the_references_say(tmp_path):
 
 @pytest.mark.parametrize("rest", [None, {"offset": 1, "ö": None}, [1, "a"], "text"])
 @pytest.mark.parametrize("stat", [None, (7, "v"), (None, "v"), (7, None), (None, None)])
-def test_a_line_is_json_whatever_it_says(rest, stat):
+def test_a_line_is_json_with_any_text(rest, stat):
     uris = ["a.jpg", 'a"b\\c', "ü\u2028\n\0", "\udc80 is no UTF-8", "\U0001f600", ""]
     refs = [PackedRef(row, uri, stat, rest) for row, uri in enumerate(uris)]
     lines = zlib.decompress(pack(refs, with_listing_stat=True).data).decode("ascii").split("\n")

@@ -176,7 +176,7 @@ def test_two_fields_of_one_name_are_refused(kind):
         choose(pa.schema([("odd", image)]), image="odd")
 
 
-def test_what_is_not_parquet_is_refused_with_its_name(tmp_path):
+def test_files_other_than_parquet_are_refused_with_their_name(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing else")
     with (
         pytest.raises(ValueError, match=r"bad.parquet: not a readable Parquet file"),

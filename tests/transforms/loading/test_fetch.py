@@ -62,7 +62,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not Path("/proc/cpuinfo").is_file(), reason="needs Linux for a regular file of unknown size"
 )
-def test_what_the_kernel_makes_up_is_no_file() -> None:
+def test_pseudo_files_of_the_kernel_are_no_files() -> None:
     path = Path("/proc/cpuinfo")
     assert path.is_file()
     assert refusal(path, FetchOptions(max_bytes=1 << 30)).reason is Reason.NOT_A_FILE
@@ -96,7 +96,7 @@ def test_schemes_that_are_not_allowed(tmp_path: Path, allowed: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize("schemes", [(), ("",), ("GS",), ("gs://",), ("a b",), "gs", ["gs"], (3,)])
-def test_what_are_no_schemes(schemes: Any) -> None:
+def test_texts_that_are_no_schemes(schemes: Any) -> None:
     with pytest.raises(ValueError, match="allowed_schemes"):
         FetchOptions(allowed_schemes=schemes)
 
@@ -160,7 +160,7 @@ def test_an_unreadable_file(shared_directory: Path) -> None:
     assert error.reason is Reason.FORBIDDEN
 
 
-def test_http_is_fetched_where_allowed(http_server: FileServer) -> None:
+def test_http_is_fetched_if_allowed(http_server: FileServer) -> None:
     http_server.files["/ü b.jpg"] = Reply(body=b"image", headers={"ETag": '"1"'})
     url = http_server.url_of("/ü b.jpg")
     refused = refusal(url)

@@ -144,7 +144,9 @@ def test_the_address_that_was_checked_is_the_one_connected_to(
     assert site.requests[0][1]["Host"] == f"rebind.test:{site.server.server_port}"
 
 
-def test_what_libcurl_connects_to_is_checked_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_that_libcurl_connects_to_are_checked_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The addresses were not checked before, as if libcurl had found others."""
     monkeypatch.setattr(HttpFetch, "_resolved", lambda *_: "")
     site.on("/a.jpg", reply())

@@ -233,12 +233,12 @@ def test_a_redirect_to_another_scheme_is_refused(site: Site, target: str) -> Non
 
 
 @pytest.mark.parametrize("url", ["http://", "http:///a.jpg", "http://[::1/a.jpg", "http://h:99999999/a"])
-def test_what_is_no_url_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     assert refusal(url).reason is Reason.INVALID_URI
 
 
 @pytest.mark.parametrize("target", ["http://", "http://[::1/a.jpg", "http://h:99999999/a"])
-def test_a_redirect_to_what_is_no_url_is_the_servers_fault(site: Site, target: str) -> None:
+def test_a_redirect_to_an_invalid_url_is_the_servers_fault(site: Site, target: str) -> None:
     assert refusal(site.on("/a", reply(302, b"", Location=target))).reason is Reason.FETCH_ERROR
 
 

@@ -113,7 +113,7 @@ def test_cookies_are_kept_within_an_image(site: Site, other: Site) -> None:
     assert set(sent(site, "/b")["cookie"].split("; ")) == {"session=1", "mine=1"}, "one header"
 
 
-def test_a_site_that_turns_away_who_has_no_cookie(site: Site) -> None:
+def test_a_site_that_refuses_clients_without_a_cookie(site: Site) -> None:
     """The site redirects to the same URL with a cookie: a loop for clients without cookies."""
 
     def gate(handler: BaseHTTPRequestHandler) -> None:

@@ -82,7 +82,7 @@ def slow_site(tmp_path):
         yield site, answer, busy
 
 
-def test_remote_images_are_fetched_many_at_a_time_and_no_more(slow_site):
+def test_remote_images_are_fetched_in_parallel_up_to_the_limit(slow_site):
     site, answer, busy = slow_site
     uris = [site.on(f"/{number}.png", answer) for number in range(300)]
     load(uris, threads=24, window=100)
@@ -108,7 +108,7 @@ def test_nobody_waits_behind_a_slow_image(slow_site):
     assert left.index(uris[0]) > 60
 
 
-def test_local_files_are_read_where_they_are_decoded(tmp_path, monkeypatch):
+def test_local_files_are_read_by_the_thread_that_decodes_them(tmp_path, monkeypatch):
     names = set()
     original = load_images.fetch
 
@@ -221,7 +221,7 @@ def test_pixels_are_weighed_in_bytes(size, threads, decoded, in_batch):
     assert options.in_batch(128) == in_batch
 
 
-def test_no_more_images_are_decoded_than_may_wait(tmp_path, monkeypatch):
+def test_the_number_of_decoded_images_that_wait_is_bounded(tmp_path, monkeypatch):
     """No image is consumed, so only a limited number of those in flight is decoded."""
     monkeypatch.setattr(LoadOptions, "most_decoded", lambda self, compute_threads: 8)
     decoded, enough = [], threading.Event()

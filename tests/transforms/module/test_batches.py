@@ -83,7 +83,7 @@ def test_channels_first_of_any_size(holder, tmp_path):
     ],
     ids=lambda spec: f"{spec.dtype.name}{spec.shape}",
 )
-def test_what_is_no_batch_of_images_is_refused(holder, tmp_path, spec):
+def test_arrays_other_than_batches_of_images_are_refused(holder, tmp_path, spec):
     def serve(images):
         rows = tf.strings.length(images) if images.dtype == tf.string else images
         return {"logits": tf.reduce_mean(tf.cast(rows, tf.float32), list(range(1, len(spec.shape))))[:, None]}

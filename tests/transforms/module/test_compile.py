@@ -49,7 +49,7 @@ def pixels(count, height=32, width=32, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-def test_the_engine_gives_what_the_module_gives(module, engine):
+def test_the_engine_gives_the_answers_of_the_module(module, engine):
     images = pixels(6)
     logits, features = engine(images)
     expected = module.function(images / np.float32(255))
@@ -240,7 +240,7 @@ def test_the_cache_is_used_and_repaired(module, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [Path(first.path).name]
 
 
-def test_whatever_changes_the_artifact_changes_its_place(module, tmp_path):
+def test_every_change_of_the_artifact_changes_its_place(module, tmp_path):
     resolved = module.resolved
     variants = [
         (resolved, CompileOptions()),

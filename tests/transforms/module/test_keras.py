@@ -31,7 +31,7 @@ def test_keras_files_that_need_code_get_the_way_out(tmp_path):
     assert inspect(tmp_path / "DIR", input_range=(0, 1)).num_classes == 3
 
 
-def test_keras_heads_are_told_by_their_activation(tmp_path):
+def test_keras_heads_are_recognized_by_their_activation(tmp_path):
     from support.tf_modules import keras_classifier
 
     keras_classifier(activation="sigmoid").export(str(tmp_path / "m"), verbose=False)

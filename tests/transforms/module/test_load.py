@@ -32,7 +32,7 @@ def tiny(cache_dir):
         "mobilenet_v2_100_224_classification_1",
     ],
 )
-def test_genuine_modules_give_what_tensorflow_1_computed(cache_dir, name):
+def test_genuine_modules_give_the_numbers_of_tensorflow_1(cache_dir, name):
     directory = DATA if name.startswith("tiny") else GENUINE
     if not (directory / f"{name}.tar.gz").is_file():
         pytest.skip(f"{name} is not beside the repository")
@@ -265,7 +265,7 @@ def test_keras_logits_that_are_no_probabilities_are_asked_for(tmp_path):
 # --- paths without a module
 
 
-def test_what_is_no_module_is_named(tmp_path):
+def test_files_other_than_modules_are_named(tmp_path):
     import tensorflow as tf
 
     from support.tf_modules import save_callable

@@ -133,7 +133,7 @@ def test_a_softmax_of_many_classes_in_few_bits(weights, dtype):
 
 @pytest.mark.parametrize("head", [lambda z: tf.math.top_k(tf.nn.softmax(z), 3).values, by_argsort])
 def test_ranks_are_no_classes(weights, head):
-    """Ranks fail whatever kind of scores the user states: class 0 would be the best of each image."""
+    """Ranks fail even if the user states a kind of scores: class 0 would be the best of each image."""
     with pytest.raises(RanksError, match="output_0 are ranks"):
         decided(weights, head)
 
@@ -150,7 +150,7 @@ def test_a_name_tells_where_the_graph_does_not(weights):
     assert decided(weights, lambda z: tf.nn.softmax(z) * 100, key="logits").kind == "unclear"
 
 
-def test_values_alone_decide_where_there_is_no_graph():
+def test_values_alone_decide_without_a_graph():
     random = np.random.default_rng(0)
     shares = random.dirichlet(np.ones(4), 12)
     inside = random.uniform(0, 1, (12, 4))

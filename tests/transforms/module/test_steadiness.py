@@ -32,7 +32,7 @@ def test_a_counter_is_found():
         check(lambda pixels: colours(pixels) + next(calls))
 
 
-def test_what_flips_seldom_is_found():
+def test_rare_flips_are_found():
     """Three calls agree on all four images once in 4096 times; eleven practically never do."""
     random = np.random.default_rng(6)
 

@@ -58,7 +58,7 @@ def test_a_main_op_that_restores_another_file_is_refused(tmp_path):
         inspect_module(resolve_module(path, tmp_path))
 
 
-def test_who_allows_all_operations_has_them_run(tmp_path, victim):
+def test_allowing_all_operations_runs_them(tmp_path, victim):
     path = save_hidden(tmp_path / "m", "initializer", writing(victim))
     resolved = resolve_module(path, tmp_path, allow_unsafe_ops=True)
     assert inspect_module(resolved).num_classes == 5

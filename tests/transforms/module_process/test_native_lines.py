@@ -110,7 +110,7 @@ def test_two_threads_that_start_libraries_give_stderr_back(capfd):
     assert capfd.readouterr().err == "after\n"
 
 
-def test_the_last_words_of_a_process_are_said_while_a_library_starts(capfd):
+def test_the_last_line_of_a_process_appears_while_a_library_starts(capfd):
     with without_native_lines():
         watchdog._say("ended by SIGTERM")
         assert capfd.readouterr().err == "beamlabel: ended by SIGTERM\n"
@@ -131,7 +131,7 @@ def test_the_output_of_a_process_that_is_ended_is_shown_first(capsys, monkeypatc
     assert capsys.readouterr().err == "a word of the module\n"
 
 
-def test_a_wait_is_told_at_its_begin_and_at_its_end(caplog):
+def test_a_wait_is_announced_at_its_begin_and_at_its_end(caplog):
     caplog.set_level(logging.INFO, "beamlabel")
     with waits.wait("Compiling", "Compiled"):
         assert [record.message for record in caplog.records] == ["Compiling"]

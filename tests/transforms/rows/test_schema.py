@@ -24,7 +24,7 @@ def test_columns_are_those_of_the_design_in_its_order() -> None:
     assert schema.metadata == {MODULE_HANDLE.encode(): b"https://tfhub.dev/some/module/1"}
 
 
-def test_what_the_module_cannot_fill_is_absent() -> None:
+def test_fields_that_the_module_cannot_fill_are_absent() -> None:
     assert not {"label", "score", "labels", "class_ids", "scores"} & set(arrow_schema(PLAIN).names)
     nameless = arrow_schema(OutputSpec(top_k=1, num_classes=2)).names
     assert not {"label", "labels", "embedding"} & set(nameless)
@@ -66,7 +66,7 @@ def test_a_kept_column_with_a_name_of_ours_is_refused(name: str) -> None:
         (OutputSpec(top_k=1, num_classes=2), {"label", "labels", "embedding"}),
     ],
 )
-def test_a_name_of_ours_is_free_where_the_output_has_no_such_column(spec: OutputSpec, free: set[str]) -> None:
+def test_a_name_of_ours_is_free_if_the_output_lacks_that_column(spec: OutputSpec, free: set[str]) -> None:
     for name in OWN_COLUMNS:
         kept = ((name, pa.string()),)
         if name in free:
@@ -102,7 +102,7 @@ def test_a_type_without_counterpart_is_refused_for_tfrecord_only(kind: pa.DataTy
     assert str(kind) in str(error.value)
 
 
-def test_rows_hold_what_the_predictions_say() -> None:
+def test_rows_equal_the_predictions() -> None:
     rows = [prediction(row) for row in range(7)]
     batch = to_record_batch(rows, FULL)
     batch.validate(full=True)

@@ -214,7 +214,7 @@ def test_a_gzip_file_depends_on_its_records_alone() -> None:
     assert gzip.decompress(file.getvalue())[:8] == (1).to_bytes(8, "little")
 
 
-def test_parse_example_fills_in_what_is_absent() -> None:
+def test_parse_example_fills_in_absent_features() -> None:
     rows = [prediction(row) for row in range(3)]
     parsed = tf.io.parse_example(
         encode(to_record_batch(rows, FULL)),

@@ -172,7 +172,7 @@ def test_a_value_arrives_equal_or_not_at_all(values, kind, target, fits) -> None
         assert exact_cast(column.slice(0, 1), target).null_count == 1
 
 
-def test_what_a_null_hides_does_not_count() -> None:
+def test_values_below_a_null_do_not_count() -> None:
     """The children of a null struct or list may hold any value."""
     child = pa.array([1, 1000], pa.timestamp("ns"))
     mask = pa.array([True, False])

@@ -59,9 +59,9 @@ def test_no_url_of_any_kind_keeps_its_secret_in_any_text(context: str) -> None:
         "data:image/png;base64,AAAA//8=",
     ],
 )
-def test_what_holds_no_secret_is_verbatim(text: str) -> None:
+def test_text_without_a_secret_stays_verbatim(text: str) -> None:
     assert public_uri(text) == text
-    if "?sig" not in text and "?token" not in text:  # in a message every query counts, whatever precedes it
+    if "?sig" not in text and "?token" not in text:  # in a message every query counts, after any text
         assert public_text(text) == text
 
 
@@ -228,7 +228,7 @@ def test_headers_of_requests_hold_none(text: str) -> None:
         "https://h.org/a%3Fw=1.jpg", "https://h.org/a?w=1,h=2", "a\\u0026b=c", "R&#38;D=1", "git+ssh://git@h.org/a",
     ],
 )  # fmt: skip
-def test_what_only_looks_like_one_is_verbatim(text: str) -> None:
+def test_text_like_a_credential_stays_verbatim(text: str) -> None:
     assert public_text(text) == text
     assert public_uri(text) == text
 

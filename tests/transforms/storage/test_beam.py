@@ -35,7 +35,7 @@ def test_the_version_is_the_time_of_the_last_update(disk: DiskDirectory) -> None
         (RuntimeError("broken"), OSError),
     ],
 )
-def test_what_beam_wraps_is_unwrapped(
+def test_errors_that_beam_wraps_are_unwrapped(
     disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch, cause: Exception, expected: type
 ) -> None:
     path = disk.put("a", b"")
@@ -53,7 +53,7 @@ def test_what_beam_wraps_is_unwrapped(
 @pytest.mark.parametrize(
     "cause", [TimeoutError(errno.ETIMEDOUT, "late"), PermissionError("closed"), FileNotFoundError("gone")]
 )
-def test_what_a_file_system_raises_by_itself_keeps_its_class_and_names_the_path(
+def test_an_error_of_a_file_system_keeps_its_class_and_names_the_path(
     disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch, cause: OSError
 ) -> None:
     path = disk.put("a", b"")
@@ -84,7 +84,7 @@ class S3ClientError(Exception):
         (RuntimeError("org.apache.hadoop.fs.FileAlreadyExistsException: /a"), FileExistsError),
     ],
 )
-def test_what_the_client_of_a_storage_raises_is_an_os_error(
+def test_errors_of_a_storages_client_are_os_errors(
     disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch, cause: Exception, expected: type
 ) -> None:
     def fail(self: object, *_: object) -> None:
@@ -132,7 +132,7 @@ BUSY = [
 ]
 
 
-def test_what_may_pass_is_tried_again(disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_errors_are_tried_again(disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     path = disk.put("a", b"0123456789")
     for name, call in [
         ("exists", lambda: storage.stat(path)),
@@ -155,7 +155,7 @@ def test_what_may_pass_is_tried_again(disk: DiskDirectory, monkeypatch: pytest.M
         assert not left, name
 
 
-def test_a_read_that_breaks_off_goes_on_where_it_was(
+def test_an_interrupted_read_continues_at_its_position(
     disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = disk.put("a", b"0123456789")
@@ -188,7 +188,7 @@ def test_a_file_that_is_replaced_while_a_read_breaks_off(
         (S3ClientError("Bad Request", 400), Reason.FETCH_ERROR),
     ],
 )
-def test_what_will_not_pass_is_tried_once(
+def test_a_lasting_error_is_tried_once(
     disk: DiskDirectory, monkeypatch: pytest.MonkeyPatch, cause: Exception, reason: Reason
 ) -> None:
     path = disk.put("a", b"x")

@@ -20,7 +20,7 @@ def paid(gs: Bucket | FakeBucket) -> Iterator[Bucket | FakeBucket]:
     set_billing_project(None)
 
 
-def test_storage_names_who_pays(paid: Bucket | FakeBucket, tmp_path) -> None:
+def test_storage_names_the_payer(paid: Bucket | FakeBucket, tmp_path) -> None:
     local = tmp_path / "large"
     local.write_bytes(bytes(9 << 20))
     paid.put("there.txt", b"there")
@@ -48,7 +48,7 @@ def test_storage_names_who_pays(paid: Bucket | FakeBucket, tmp_path) -> None:
     assert {tuple(query["userProject"]) for query in named} == {("my-project-1",)}
 
 
-def test_images_name_who_pays(paid: Bucket | FakeBucket) -> None:
+def test_images_name_the_payer(paid: Bucket | FakeBucket) -> None:
     uri = paid.put("ü b.jpg", b"image")
     with pytest.raises(ImageError, match="--billing_project") as caught:
         fetch(uri, FetchOptions())

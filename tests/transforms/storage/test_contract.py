@@ -176,7 +176,7 @@ def _is_refused(path: str, shown: str) -> None:
 
 def test_open_input_seeks(place: Place) -> None:
     data = os.urandom(BIG)
-    path = place.put("a.gz", data)  # and decompresses nothing, whatever the name
+    path = place.put("a.gz", data)  # and decompresses nothing, under any name
     with storage.open_input(path) as file:
         assert file.seekable()
         assert file.seek(-8, os.SEEK_END) == len(data) - 8
@@ -213,7 +213,7 @@ def test_parquet(place: Place) -> None:
 
 
 @pytest.mark.parametrize("place", ATOMIC, indirect=True)
-def test_who_reads_a_file_that_is_replaced_gets_no_mixture(place: Place) -> None:
+def test_a_reader_of_a_replaced_file_gets_no_mixture(place: Place) -> None:
     path = place.put("a", b"1" * BIG)
     with storage.open_input(path) as file:
         assert file.read(10) == b"1" * 10

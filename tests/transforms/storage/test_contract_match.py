@@ -95,7 +95,7 @@ def test_the_place_itself(tree: Place) -> None:
     assert [file.path for file in storage.match(tree.url + "/")] == [tree.shown(name) for name in names]
 
 
-def test_what_is_escaped_is_taken_by_its_name(tree: Place) -> None:
+def test_an_escaped_pattern_matches_its_name(tree: Place) -> None:
     for name in ("t/x1/7.jpg", "t/x[1]/*.jpg"):
         tree.put(name, b"")
     assert [file.path for file in storage.match(storage.escape(tree.uri("t/x[1]")) + "/*")] == [

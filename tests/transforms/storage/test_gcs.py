@@ -224,7 +224,9 @@ def test_listings_come_in_pages(gs: Bucket, monkeypatch: pytest.MonkeyPatch) -> 
     assert gs.server.count("GET", "/o") == 3
 
 
-def test_what_a_pattern_cannot_match_is_not_listed(gs: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directories_that_a_pattern_cannot_match_are_not_listed(
+    gs: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gcs, "PAGE_SIZE", 10)
     for i in range(30):
         gs.put(f"p/deep/{i:03}.jpg", b"x")
@@ -234,7 +236,7 @@ def test_what_a_pattern_cannot_match_is_not_listed(gs: Bucket, monkeypatch: pyte
     assert len(gs.server.requests) == 2
 
 
-def test_delete_tree_takes_what_stands_for_directories(gs: Bucket) -> None:
+def test_delete_tree_deletes_objects_that_stand_for_directories(gs: Bucket) -> None:
     for name in ("a", "a/", "a/1", "a/directory/", "ab"):
         gs.put(name, b"")
     storage.delete_tree(gs.uri("a/"))

@@ -286,7 +286,7 @@ def test_a_process_does_not_evict_its_own(gcs, own_cache):
     assert len({bytes(artifact.content) for artifact in artifacts}) == 3
 
 
-def test_what_a_killed_fetch_left_counts_and_goes(gcs, own_cache):
+def test_leftovers_of_a_killed_fetch_count_and_are_deleted(gcs, own_cache):
     directory = own_cache / "staged"
     directory.mkdir(parents=True)
     (directory / ("0" * 64 + ".partial")).write_bytes(bytes(5000))

@@ -1,4 +1,4 @@
-"""The identity of an image: equal only if the location is certainly the same, whatever its credentials."""
+"""The identity of an image: equal only if the location is certainly the same, with any credentials."""
 
 import pytest
 

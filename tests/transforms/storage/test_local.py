@@ -60,7 +60,7 @@ def test_what_can_not_be_there(directory: LocalDirectory, name: str) -> None:
         assert caught.value.filename == path
 
 
-def test_what_is_below_a_file_is_deleted_already(directory: LocalDirectory) -> None:
+def test_paths_below_a_file_count_as_deleted(directory: LocalDirectory) -> None:
     directory.put("file", b"")
     storage.delete(directory.uri("file/a"))
     storage.delete_tree(directory.uri("file/a"))
@@ -102,7 +102,7 @@ def test_the_version_is_the_time_of_the_last_change(directory: LocalDirectory) -
 # --- writing ---
 
 
-def test_who_reads_the_old_file_is_not_disturbed(directory: LocalDirectory) -> None:
+def test_readers_of_the_old_file_are_not_disturbed(directory: LocalDirectory) -> None:
     path = directory.put("a", b"old")
     with storage.open_input(path) as reader:
         storage.write_bytes(path, b"new")
@@ -176,7 +176,7 @@ def test_put_file_from_another_file_system(tmp_path: Path) -> None:
     assert directory.list() == ["out/part"]
 
 
-def test_what_killed_writers_left_is_deleted(directory: LocalDirectory) -> None:
+def test_leftovers_of_killed_writers_are_deleted(directory: LocalDirectory) -> None:
     left = [f"a/.tmp-{'0f' * 16}", f"a/b/.tmp-{'0f' * 16}", "a/.tmp-mine", "a/kept"]
     for name in left:
         directory.put(name, b"")
@@ -185,7 +185,7 @@ def test_what_killed_writers_left_is_deleted(directory: LocalDirectory) -> None:
     assert directory.list() == sorted(left[1:])
 
 
-def test_a_directory_is_moved_to_where_nothing_is(directory: LocalDirectory) -> None:
+def test_a_directory_moves_only_to_a_free_place(directory: LocalDirectory) -> None:
     for name in ("a/1", "a/b/2", "taken/3"):
         directory.put(name, b"")
     with pytest.raises(FileExistsError) as caught:
@@ -259,7 +259,9 @@ def locked(open_directory: Path) -> Path:
         lambda directory: storage.exists(f"{directory}/locked/b.jpg"),
     ],
 )
-def test_a_locked_directory_is_told(locked: Path, as_nobody: None, read: Callable[[Path], object]) -> None:
+def test_a_locked_directory_is_reported(
+    locked: Path, as_nobody: None, read: Callable[[Path], object]
+) -> None:
     with pytest.raises(PermissionError, match="locked"):
         read(locked)
 

@@ -35,7 +35,7 @@ def test_many_files_are_moved(place: Place) -> None:
     storage.move_all({})
 
 
-def test_moves_that_were_cut_short_go_on(place: Place) -> None:
+def test_interrupted_moves_continue(place: Place) -> None:
     """Some files are moved, some are copied but still at their old place, some are untouched."""
     put(place, NAMES[2:])
     put(place, NAMES[:4], "new")
@@ -106,7 +106,7 @@ def test_a_file_comes_to_this_machine(place: Place, tmp_path: Path) -> None:
         storage.get_file(place.uri("missing"), tmp_path / "copy")
 
 
-def test_a_download_that_breaks_off_goes_on(gcs: Bucket, tmp_path: Path) -> None:
+def test_an_interrupted_download_continues(gcs: Bucket, tmp_path: Path) -> None:
     data = bytes(range(256)) * 40_000
     path = gcs.put("a", data)
     gcs.server.cut_next(1, method="GET")
@@ -167,7 +167,7 @@ def test_objects_of_s3_take_one_request_a_copy_and_one_for_all_deletions(s3: Any
     assert s3.server.count() == len(NAMES) + 1
 
 
-def test_a_directory_is_listed_in_one_request_whatever_lies_below(gcs: Bucket) -> None:
+def test_a_directory_is_listed_in_one_request_with_any_files_below(gcs: Bucket) -> None:
     for number in range(1200):
         gcs.put(f"f/x/{number}", b"")
     assert list(storage.entries(gcs.uri("f"))) == [storage.Directory(gcs.uri("f/x"))]

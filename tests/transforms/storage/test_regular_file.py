@@ -115,7 +115,7 @@ def test_directories_of_the_kernel_are_refused(directory):
 
 
 @linux
-def test_a_listing_leaves_out_what_links_lead_to(tmp_path, others):
+def test_a_listing_leaves_out_targets_of_links(tmp_path, others):
     (tmp_path / "a.jpg").write_bytes(b"image")
     found = [place.uri for place in listed(f"{tmp_path}/", PathFilter()) if hasattr(place, "uri")]
     assert found == [str(tmp_path / "a.jpg")]

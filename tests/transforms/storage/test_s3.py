@@ -13,7 +13,7 @@ bucket = pytest.fixture(lambda s3: s3)
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 408])
-def test_what_may_pass_is_tried_again(bucket: S3Bucket, status: int, tmp_path: Path) -> None:
+def test_temporary_errors_are_tried_again(bucket: S3Bucket, status: int, tmp_path: Path) -> None:
     path = bucket.put("a", b"12345")
     (tmp_path / "local").write_bytes(b"put")
     calls = [
@@ -44,7 +44,7 @@ def test_half_a_body_is_read_again(bucket: S3Bucket) -> None:
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, PermissionError), (401, PermissionError), (405, OSError)])
-def test_what_will_not_pass_is_asked_once(bucket: S3Bucket, status: int, kind: type) -> None:
+def test_a_lasting_error_is_requested_once(bucket: S3Bucket, status: int, kind: type) -> None:
     path = bucket.put("a", b"x")
     bucket.server.fail_next(9, status)
     for number, call in enumerate((storage.stat, storage.read_bytes), 1):
@@ -79,7 +79,7 @@ def test_an_answer_that_is_lost_does_not_lose_the_race(bucket: S3Bucket) -> None
     assert not storage.create_if_absent(bucket.uri("a"), b"ours")
 
 
-def test_who_comes_between_look_and_write_wins(bucket: S3Bucket) -> None:
+def test_a_writer_between_check_and_write_wins(bucket: S3Bucket) -> None:
     def put() -> None:
         if bucket.server.requests[-1].method == "PUT":
             bucket.put("a", b"theirs")

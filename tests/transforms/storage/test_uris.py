@@ -61,7 +61,7 @@ def test_only_credentials_are_removed_from_a_query(query: str, kept: str) -> Non
         "",
     ],
 )
-def test_what_holds_no_credential_is_verbatim(uri: str) -> None:
+def test_text_without_a_credential_stays_verbatim(uri: str) -> None:
     assert public_uri(uri) == uri
 
 

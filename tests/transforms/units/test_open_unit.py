@@ -67,7 +67,7 @@ def test_inline_images_keep_their_path_or_are_named_by_file_and_row(tmp_path):
     assert (third.location, third.data) == ("/base/3.jpg", None)
 
 
-def test_a_sampled_parquet_unit_sends_what_is_in_the_sample(tmp_path):
+def test_a_sampled_parquet_unit_sends_only_its_sample(tmp_path):
     names = [f"{i}.jpg" for i in range(300)]
     path, text = tmp_path / "p.parquet", tmp_path / "t.txt"
     pq.write_table(pa.table({"uri": names}), path, row_group_size=50)

@@ -152,7 +152,7 @@ def test_a_sample_is_the_same_in_text_and_parquet_and_close_to_its_share(tmp_pat
     assert [unit.stop - unit.start for unit in ranges] == [400] * 5
 
 
-def test_a_limit_counts_what_is_in_the_sample(tmp_path):
+def test_a_limit_counts_references_of_the_sample(tmp_path):
     names = [f"photos/{i}.jpg" for i in range(400)]
     kept = [i for i, name in enumerate(names) if sample_hash(name) < 0.5][:30]
     units = plan(parquet_file(tmp_path / "b.parquet", names), sample=0.5, limit=30)

@@ -65,7 +65,7 @@ def test_large_files_are_cut_as_ever_and_small_ones_beside_them_share(tmp_path):
 
 
 @pytest.mark.parametrize("shard_rows", [1, 2, 3, 7, 100])
-def test_shard_rows_bound_what_is_shared(tmp_path, shard_rows):
+def test_shard_rows_bound_shared_units(tmp_path, shard_rows):
     files = [text(tmp_path / f"{n:02}", [f"{n}-{row}" for row in range(n % 4)]) for n in range(30)]
     units = opened(plan(files, shard_rows=shard_rows))
     assert max(len(unit) - 1 for unit in units) <= shard_rows
@@ -82,7 +82,7 @@ def test_a_limit_counts_across_shared_files(tmp_path, limit):
     assert [ref.uri for unit in units for ref in unit[:-1]] == uris[:limit]
 
 
-def test_a_unit_is_named_by_what_it_holds(tmp_path):
+def test_a_unit_is_named_by_its_references(tmp_path):
     files = [text(tmp_path / name, [name]) for name in "abc"]
     (before,) = plan(files)
     assert plan(files) == [before]

@@ -48,7 +48,7 @@ def test_run_waits_for_all(pool):
     pool.run(slowly, [], urgent=True)
 
 
-def test_what_a_task_raises_reaches_the_caller_after_all_have_run(pool):
+def test_an_error_of_a_task_reaches_the_caller_after_all_have_run(pool):
     seen = []
 
     def fail(number):
@@ -146,7 +146,7 @@ def test_a_pool_has_threads():
 @pytest.mark.parametrize(
     "error", [ValueError("no"), MemoryError("no"), SystemExit("no"), KeyboardInterrupt("no")]
 )
-def test_whatever_a_task_raises_is_told_and_the_thread_goes_on(pool, error):
+def test_an_error_of_a_task_is_raised_and_the_thread_continues(pool, error):
     def fail(_=None):
         raise error
 
@@ -163,7 +163,7 @@ def test_whatever_a_task_raises_is_told_and_the_thread_goes_on(pool, error):
 
 @pytest.mark.timeout(60)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_whoever_waits_for_a_pool_whose_thread_died_is_told_and_the_next_gets_another():
+def test_waiting_for_a_pool_whose_thread_died_raises_and_the_next_caller_gets_another():
     def die(_=None):
         raise MemoryError
 

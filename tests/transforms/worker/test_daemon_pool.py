@@ -33,7 +33,7 @@ def test_an_error_of_a_task_is_the_waiters(error):
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-def test_what_would_end_the_waiters_thread_is_an_error_too(error):
+def test_an_error_that_would_end_the_waiters_thread_is_raised_too(error):
     def task():
         raise error
 
@@ -75,7 +75,7 @@ def test_fewer_threads_do_the_work_too(monkeypatch):
     assert pool.result(second) == 2
 
 
-def test_closing_does_not_wait_for_what_hangs():
+def test_closing_does_not_wait_for_hanging_tasks():
     pool, gate = DaemonPool(1, "test"), threading.Event()
     pool.submit(gate.wait)
     (thread,) = pool._threads

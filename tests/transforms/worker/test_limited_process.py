@@ -1,4 +1,4 @@
-"""A child process with a deadline: the next request is answered, whatever happens to the child."""
+"""A child process with a deadline: the next request is answered, even if the child dies or hangs."""
 
 import os
 import select
@@ -105,7 +105,7 @@ def test_a_child_that_dies_at_a_request(children, words, how):
 
 
 @pytest.mark.parametrize("words", [b"much", b"write"])
-def test_a_child_that_says_what_it_should_not_is_ended(children, words):
+def test_a_child_with_an_invalid_reply_is_ended(children, words):
     with pytest.raises(ProcessDiedError, match="invalid answer"):
         ask(children, words)
     assert ask(children, b"next")[0] == b"next"
@@ -118,7 +118,7 @@ def test_content_of_another_length_is_refused(children):
         child.read_content(memoryview(bytearray(4)))
 
 
-def test_what_a_library_prints_is_no_answer(children):
+def test_output_of_a_library_is_no_answer(children):
     assert ask(children, b"print")[0] == b"print"
 
 

@@ -20,7 +20,7 @@ def test_all_in_order(readers: int) -> None:
 
 
 @pytest.mark.parametrize("readers", [1, 3])
-def test_an_error_comes_after_what_was_read_before_it(readers: int) -> None:
+def test_an_error_comes_after_the_elements_before_it(readers: int) -> None:
     def broken() -> Iterator[int]:
         yield 3
         raise OSError("broken")
@@ -49,7 +49,7 @@ def test_the_next_are_read_meanwhile_and_no_more() -> None:
     assert list(found) == list(range(1, 10))
 
 
-def test_who_stops_leaves_no_reader_behind() -> None:
+def test_stopping_early_leaves_no_reader_behind() -> None:
     before = threading.active_count()
     found = read_ahead([lambda: range(1000)] * 5, readers=5)
     assert next(found) == 0

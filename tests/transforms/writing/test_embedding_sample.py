@@ -1,4 +1,4 @@
-"""The sample of embeddings in units: the rows' numbers decide, whatever the order and the units."""
+"""The sample of embeddings in units: the rows' numbers decide, not their order or the units."""
 
 import dataclasses
 import json

@@ -51,7 +51,7 @@ def test_rows_that_do_not_fit_are_refused(change):
 
 
 @pytest.mark.parametrize("rows", [10, 1000])
-def test_rows_are_in_order_whoever_labeled_them(tmp_path, rows):
+def test_rows_are_in_order_whichever_worker_labeled_them(tmp_path, rows):
     numbers = np.random.default_rng(1).permutation(rows)
     half = rows // 2
     with UnitRows(SPEC, str(tmp_path)) as unit:

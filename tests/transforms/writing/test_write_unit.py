@@ -253,7 +253,7 @@ def test_a_directory_of_shards_is_one_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "odd", ["\n", "\r", "\x85", "\u2028", "\u2029", "\x0b", "\x1c", '"', "\\", "🐈 ünï", "\0"]
 )
-def test_a_failure_is_one_line_whatever_it_says(odd: str) -> None:
+def test_a_failure_is_one_line_with_any_text(odd: str) -> None:
     said = Failure(f"a{odd}b", f"c{odd}d", Stage.FETCH, Reason.NOT_FOUND, f"e{odd}f")
     line = failure_line(said, 0)
     assert len(line.decode().splitlines()) == 1 and line.endswith(b"\n")

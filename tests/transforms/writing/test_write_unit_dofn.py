@@ -168,7 +168,7 @@ def test_a_unit_that_fails_between_its_shard_and_its_record_is_whole_after_the_n
     assert len(list((tmp_path / "failures").iterdir())) == 1
 
 
-def test_a_record_that_came_first_is_what_the_pipeline_goes_on_with(tmp_path: Path) -> None:
+def test_the_pipeline_continues_with_the_first_record(tmp_path: Path) -> None:
     run(unit(0, 3), tmp_path)
     first = read_record(str(tmp_path), "00000-000000000000")
 

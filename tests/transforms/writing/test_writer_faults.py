@@ -93,7 +93,7 @@ def hanging_heartbeats(monkeypatch):
     gate.set()
 
 
-def test_a_heartbeat_that_hangs_holds_up_nothing(tmp_path, hanging_heartbeats):
+def test_a_hanging_heartbeat_delays_nothing(tmp_path, hanging_heartbeats):
     step = _WriteUnitDoFn(FULL, str(tmp_path), heartbeats=True)
     step.setup()
     records = bundle(step, [*unit(1, 20), *unit(2, 20)])

@@ -112,7 +112,7 @@ def _values(raw: np.ndarray, layout: Layout, order: str, across: int, together: 
 
 
 def _unpack_12(raw: np.ndarray, count: int) -> np.ndarray:
-    """Unpacks two samples from three bytes, whatever the byte order; each row begins with a new byte."""
+    """Unpacks two samples from three bytes, for both byte orders; each row begins with a new byte."""
     padded = np.zeros((len(raw), -(-count // 2) * 3), np.uint16)
     padded[:, : raw.shape[1]] = raw
     first, second, third = padded[:, 0::3], padded[:, 1::3], padded[:, 2::3]

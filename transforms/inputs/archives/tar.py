@@ -132,7 +132,7 @@ def _next_header(window: Window, offset: int) -> tarfile.TarInfo | None:
                 Reason.TRUNCATED, f"the archive ends at byte {end}, within a member or after it"
             )
         if offset:
-            _LOGGER.warning("the tar ends at byte %d without an end mark; it may have been cut there", end)
+            _LOGGER.warning("The tar ends at byte %d without an end mark; it may have been cut there", end)
         return None
     if len(block) < BLOCK and block.strip(b"\0"):
         raise ArchiveError(Reason.TRUNCATED, f"the archive ends at byte {window.end}, within a header")

@@ -51,7 +51,7 @@ def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet.
 
     It does not if it is private, loopback, link-local (as the clouds' metadata servers are), multicast or reserved.
-    IPv4 addresses inside IPv6 ones count as what they are: mapped (``::ffff:0:0/96``), 6to4 (``2002::/16``) and NAT64
+    IPv4 addresses inside IPv6 ones count as IPv4 addresses: mapped (``::ffff:0:0/96``), 6to4 (``2002::/16``) and NAT64
     (``64:ff9b::/96``, RFC 6052).
     """
     ip = ipaddress.ip_address(address)

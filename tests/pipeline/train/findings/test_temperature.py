@@ -16,7 +16,7 @@ def drawn(count, classes, sharpness, seed=0):
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
-def test_it_finds_what_the_truth_was_drawn_with(sharpness):
+def test_it_finds_the_parameters_of_the_drawn_truth(sharpness):
     found, _ = temperature_of(*drawn(20_000, 5, sharpness))
     assert found == pytest.approx(sharpness, rel=0.05)
 
@@ -31,7 +31,7 @@ def test_a_few_images_that_are_all_right_make_nobody_certain(count, classes):
     assert sure == pytest.approx((count + 1) / (count + 2), abs=0.01)
 
 
-def test_several_classes_an_image_are_no_more_certain():
+def test_an_image_with_several_classes_is_not_certain():
     targets = (np.random.default_rng(0).random((12, 3)) < 0.4).astype(np.uint8)
     logits = np.where(targets, 4, -4).astype(np.float32)
     temperature, _ = temperature_of(logits, targets)

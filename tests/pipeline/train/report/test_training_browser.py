@@ -73,7 +73,7 @@ def test_it_fits_in_silence_and_from_nowhere(opened, tmp_path, width, scheme):
     assert shown.requests() == [(tmp_path / "_report.html").as_uri()]
 
 
-def test_classes_sort_filter_and_go_on(opened):
+def test_classes_sort_filter_and_page(opened):
     of = hostile()
     shown = opened(of)
     assert column(shown, 5)[:2] == ["0.40", "0.40"] and len(column(shown, 0)) == 50

@@ -35,7 +35,7 @@ def data_of(page: str) -> dict:
     return data
 
 
-def test_the_page_has_what_the_findings_say():
+def test_the_page_has_the_findings():
     of = findings()
     data = data_of(training_page(of, {}))
     assert data["accuracy"]["test"]["images"] == 400
@@ -66,7 +66,7 @@ def test_classes_are_the_worst_first_and_those_without_a_number_last():
     ]
 
 
-def test_the_script_element_is_strict_json_whatever_the_texts_are():
+def test_the_script_element_is_strict_json_with_any_texts():
     names = ('</script><!-- "', "\u202eright to left", "\u2028line", "\udcff odd bytes", "&amp;")
     of = findings(names, suspects=(note(1, names[0], names[3], score=math.nan, quality=math.inf),))
     page = training_page(of, {})
@@ -83,7 +83,7 @@ def test_the_script_element_is_strict_json_whatever_the_texts_are():
     assert data["suspects"][0]["predicted_labels"] is None, "a name that had to be changed is not offered"
 
 
-def test_where_images_are_fetched_from_is_not_told():
+def test_the_addresses_of_images_are_not_revealed():
     hidden = "https://host/a.jpg?sig=secret"
     of = findings(suspects=(note(1, "tabby", "otter", uri="https://host/a.jpg", location=hidden),))
     assert "secret" not in training_page(of, {})

@@ -38,7 +38,7 @@ def inflate(packed: bytes, kind: str) -> bytes:
 
 
 @each
-def test_what_is_compressed_comes_back(kind: str) -> None:
+def test_compressed_data_come_back(kind: str) -> None:
     packed = COMPRESS[kind](DATA)
     assert compression_of(packed) == kind
     assert inflate(packed, kind) == DATA
@@ -46,7 +46,7 @@ def test_what_is_compressed_comes_back(kind: str) -> None:
 
 
 @each
-def test_a_cut_is_told(kind: str) -> None:
+def test_a_cut_is_reported(kind: str) -> None:
     packed = COMPRESS[kind](DATA)
     for stop in (20, len(packed) // 2, len(packed) - 3):
         with pytest.raises(ArchiveError) as error:
@@ -55,7 +55,7 @@ def test_a_cut_is_told(kind: str) -> None:
 
 
 @each
-def test_damage_is_told(kind: str) -> None:
+def test_damage_is_reported(kind: str) -> None:
     packed = bytearray(COMPRESS[kind](b"text that compresses " * 20_000))
     packed[len(packed) // 2] ^= 0xFF
     packed[len(packed) // 3] ^= 0xFF
@@ -73,7 +73,7 @@ def test_a_bomb_is_stopped(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @each
-def test_errors_of_the_storage_stay_what_they_are(kind: str) -> None:
+def test_errors_of_the_storage_keep_their_class(kind: str) -> None:
     class Failing(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell():

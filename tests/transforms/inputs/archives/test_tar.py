@@ -172,7 +172,7 @@ def test_an_empty_tar() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_wherever_it_is_cut_the_members_before_are_right_and_the_cut_is_told(stream: bool) -> None:
+def test_members_before_any_cut_are_right_and_the_cut_is_reported(stream: bool) -> None:
     data = tar(MEMBERS, format=tarfile.PAX_FORMAT)
     whole = [entry for entry in entries_of(data) if isinstance(entry, Entry)]
     for stop in range(0, whole[-1].offset + whole[-1].size, 97):
@@ -188,7 +188,7 @@ def test_wherever_it_is_cut_the_members_before_are_right_and_the_cut_is_told(str
             assert last.problem[0] is Reason.TRUNCATED
 
 
-def test_a_damaged_header_ends_the_archive_and_is_told() -> None:
+def test_a_damaged_header_ends_the_archive_and_is_reported() -> None:
     data = bytearray(tar_member("a.jpg", b"1") + tar_member("b.jpg", b"2") + tar_member("c.jpg", b"3") + END)
     data[1024 + 5] ^= 0xFF
     good, broken = entries_of(bytes(data))
@@ -202,7 +202,7 @@ def test_a_damaged_header_ends_the_archive_and_is_told() -> None:
     "record",
     [b"999 path=a\n", b"12 size=abc\n", b"13 size=-513\n", b"x\n", b"0 a=b\n", b"11 nothing\n", b"6 a=bc"],
 )
-def test_malformed_extended_headers_are_told(record: bytes) -> None:
+def test_malformed_extended_headers_are_reported(record: bytes) -> None:
     data = tar_member("p", record, type=tarfile.XHDTYPE) + tar_member("a.jpg", b"1") + END
     assert [entry.problem and entry.problem[0] for entry in entries_of(data)] == [Reason.CORRUPT]
 

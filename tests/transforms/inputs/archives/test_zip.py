@@ -119,7 +119,7 @@ def test_names_in_cp437_and_in_utf8() -> None:
     ],
     ids=str,
 )
-def test_what_does_not_fit_together_fails(changes: dict[str, int], reason: Reason) -> None:
+def test_parts_that_do_not_fit_together_fail(changes: dict[str, int], reason: Reason) -> None:
     data = b"image" * 5000
     assert contents(zip_by_hand(data)) == {"a.jpg": data}
     assert problem(zip_by_hand(data, **changes)) is reason  # type: ignore[arg-type]

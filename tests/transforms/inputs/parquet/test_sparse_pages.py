@@ -87,7 +87,7 @@ def test_the_rows_that_are_wanted_are_read_as_they_are(name, pages, rows, has_in
 
 
 @pytest.mark.parametrize("changes", [{"write_page_index": False}, {}], ids=["small pages", "a list"])
-def test_where_pages_cannot_be_left_out_nothing_changes(changes):
+def test_nothing_changes_if_pages_cannot_be_left_out(changes):
     if changes:
         data = written("nullable", "small", **changes)
     else:
@@ -115,7 +115,7 @@ def test_an_index_that_contradicts_the_file_is_not_used():
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"\xff" * 20 + b"PAR1", b"\x15", b"\x19\xff"], ids=repr)
-def test_what_is_damaged_is_an_error_and_no_crash(data):
+def test_damaged_data_are_an_error_and_no_crash(data):
     with pytest.raises(ValueError):
         CompactReader(data).struct()
     with pytest.raises((ValueError, OSError)):

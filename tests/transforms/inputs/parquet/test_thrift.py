@@ -53,7 +53,7 @@ def varint(value):
 
 
 @pytest.mark.parametrize("data", [NESTED, ENDLESS, LISTS], ids=["structs", "number", "lists"])
-def test_what_has_no_end_is_damaged(data):
+def test_a_file_without_an_end_is_damaged(data):
     with pytest.raises(ValueError):
         CompactReader(data).struct()
     with pytest.raises(ValueError):

@@ -118,7 +118,7 @@ def test_without_a_member(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*PACKED, "a.zip"])
-def test_what_is_no_image_is_left_out_and_counted(tmp_path: Path, name: str) -> None:
+def test_files_other_than_images_are_left_out_and_counted(tmp_path: Path, name: str) -> None:
     others = {
         "a/b.json": b"{}", ".DS_Store": b"x", "__MACOSX/._a.jpg": b"x", "x/Thumbs.db": b"x", "README": b"text",
     }  # fmt: skip
@@ -179,7 +179,7 @@ def test_each_kind_of_attack_fails_alone(tmp_path: Path, compress: Callable[[byt
 
 
 @pytest.mark.parametrize("name", [*PACKED, "a.zip"])
-def test_a_cut_archive_gives_what_is_before_the_cut_and_a_failure(tmp_path: Path, name: str) -> None:
+def test_a_cut_archive_gives_the_members_before_the_cut_and_a_failure(tmp_path: Path, name: str) -> None:
     whole = Path(archive(tmp_path, name).path).read_bytes()
     file = write(tmp_path / name, whole[: len(whole) * 2 // 3 + 1])
     *good, failure = opened(plan(file))
@@ -205,7 +205,7 @@ def test_an_archive_that_changes_is_not_read_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.zip"])
-def test_on_a_bucket_bytes_are_read_only_of_what_is_chosen(gcs: Bucket, name: str) -> None:
+def test_on_a_bucket_only_chosen_files_are_read(gcs: Bucket, name: str) -> None:
     size, count = 100_000, 100
     members = {f"{number:03d}.jpg": JPEG + number.to_bytes(2, "big") * (size // 2) for number in range(count)}
     data = tar(members) if name == "a.tar" else zipped(members, 0)

@@ -26,7 +26,7 @@ def test_kinds_by_name(kind, paths):
     "format",
     ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "ICO", "PPM", "SGI", "JPEG2000", "AVIF", "ICNS", "DDS"],
 )
-def test_images_are_told_by_their_first_bytes(tmp_path, format):
+def test_images_are_recognized_by_their_first_bytes(tmp_path, format):
     data = io.BytesIO()
     Image.new("RGB", (64, 64), (200, 30, 40)).save(data, format)
     assert is_image(data.getvalue()[:HEAD_BYTES])

@@ -44,7 +44,7 @@ def causes(places):
     return Counter(place.cause for place in places if isinstance(place, LeftOut))
 
 
-def test_a_directory_is_its_images_in_order_and_what_is_left_out_is_told(place):
+def test_a_directory_gives_its_images_in_order_and_reports_other_files(place):
     places = list(listed(f"{place.url}/", PathFilter()))
     assert names(place, places) == IMAGES
     assert causes(places) == LEFT_OUT
@@ -70,7 +70,7 @@ def test_only_files_whose_names_do_not_tell_are_opened(gcs):
     assert gcs.server.count("GET") - before <= listings + 2 * unknown
 
 
-def test_a_file_that_is_named_itself_is_an_image_whatever_it_is(place):
+def test_a_file_that_the_input_names_is_an_image_of_any_kind(place):
     for name in (".DS_Store", "README.md", "album/ünï é#1.jpeg"):
         path = f"{place.url}/{name}"
         assert list(listed(path, PathFilter(("*.png",)))) == [
@@ -78,7 +78,7 @@ def test_a_file_that_is_named_itself_is_an_image_whatever_it_is(place):
         ]
 
 
-def test_units_tell_what_was_left_out(place):
+def test_units_count_left_out_files(place):
     source = ListingSource()
     file = InputFile(f"{place.url}/", "images")
     units = [

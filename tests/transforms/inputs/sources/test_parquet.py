@@ -64,7 +64,7 @@ BINARIES = [
 
 
 @pytest.mark.parametrize("kind", BINARIES, ids=str)
-def test_uris_of_bytes_are_utf_8_and_what_is_not_fails_alone(tmp_path, kind):
+def test_uris_of_bytes_are_utf_8_and_others_fail_alone(tmp_path, kind):
     values = ["ünï 漢.jpg".encode(), b"caf\xe9.jpg", None, b"", b"b.jpg"]
     values = [[value] for value in values] if "list" in str(kind) else values
     path = write(tmp_path / "p.parquet", values, kind)

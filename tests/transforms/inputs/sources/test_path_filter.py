@@ -44,7 +44,7 @@ def test_globs(globs, expected):
     assert wanted(exclude=globs) == [path for path in PATHS if path not in expected]
 
 
-def test_what_is_excluded_is_not_included():
+def test_excluded_files_are_not_included():
     assert wanted(["*.jpg"], ["cats/", "B.*"]) == [
         "a.jpg",
         "dogs/cats/g.jpg",

@@ -66,7 +66,7 @@ def written(
     return "".join(delimiter.join(map(cell, row)) + end for row in rows).encode()
 
 
-def test_random_rows_are_what_python_reads() -> None:
+def test_random_rows_equal_those_that_python_reads() -> None:
     rng = random.Random(0)
     for delimiter, end, quote_all in itertools.product(",;\t|", ("\n", "\r\n", "\r"), (False, True)):
         rows = random_rows(rng, 20)
@@ -176,7 +176,7 @@ def test_a_row_that_is_none_fails_and_takes_no_other_with_it(tmp_path, form, sha
     ]
 
 
-def test_what_is_not_read_may_be_anything(tmp_path):
+def test_unread_columns_may_have_any_type(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"uri,label\na.jpg,\xff\n")
     assert read(tmp_path / "x.csv") == [(0, "a.jpg")]
 

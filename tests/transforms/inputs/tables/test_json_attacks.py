@@ -15,7 +15,7 @@ def test_many_names_of_which_one_comes_twice():
 
 
 @pytest.mark.parametrize("levels", [51, 400, 960, 100_000])
-def test_what_is_nested_too_deep_for_a_column_is_no_record(levels):
+def test_a_value_nested_too_deep_for_a_column_is_no_record(levels):
     for opened, closed in (("[", "]"), ('{"a":', "}")):
         found = json_record(('{"uri":"a.jpg","x":' + opened * levels + "1" + closed * levels + "}").encode())
         assert found.value is None and found.problem == "nested too deeply"

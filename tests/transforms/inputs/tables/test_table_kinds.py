@@ -82,7 +82,7 @@ def test_a_table_without_its_name_is_read_as_one(tmp_path, text, kind, name):
         '{"uri": "a.jpg"}\nb.jpg\n',
     ],
 )
-def test_what_may_be_either_is_refused_by_both_names(tmp_path, text):
+def test_an_ambiguous_name_is_refused_with_both_meanings(tmp_path, text):
     path = tmp_path / "x.txt"
     path.write_text(text)
     assert isinstance(table_kind(str(path)), Unclear)
@@ -153,7 +153,7 @@ def test_headers(tmp_path, text, arguments, rows):
         ("1,cat\n", ("--uri_column", "1"), "--uri_column 1"),
     ],
 )
-def test_what_is_not_certain_is_refused(tmp_path, text, arguments, message):
+def test_an_unsure_match_is_refused(tmp_path, text, arguments, message):
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(UsageError, match=message):
         checked("--input", tmp_path / "x.csv", *arguments)

@@ -34,7 +34,7 @@ SECRET = "s3cret"
         ("user-agent", SECRET),
     ],
 )
-def test_what_is_no_header_is_refused(name: str, value: str) -> None:
+def test_an_invalid_header_is_refused(name: str, value: str) -> None:
     for made in (lambda: HttpHeader(name, value), lambda: HttpOptions(headers=((name, value),))):
         with pytest.raises(ValueError) as caught:
             made()

@@ -75,6 +75,6 @@ def test_userinfo_is_decoded() -> None:
         ("http://bücher.test/ü".encode(), "http://xn--bcher-kva.test/%C3%BC"),
     ],
 )
-def test_where_a_location_leads(location: bytes, target: str) -> None:
+def test_targets_of_locations(location: bytes, target: str) -> None:
     assert parsed(redirected(parsed("http://user:pass@a.test/b/c"), location)).text == target
     assert parsed(redirected(parsed("http://user:pass@a.test/b/c"), location)).userinfo is None
