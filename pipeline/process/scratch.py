@@ -31,13 +31,13 @@ def own_scratch() -> Iterator[Path]:
     _delete_left_over(parent)
     own = ProcessId.own()
     prefix = f"beamlabel-run-{_digest(own)}-{own.pid}-{own.ticks}-"
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    tempfile.tempdir = str(folder)
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    tempfile.tempdir = str(directory)
     try:
-        yield folder
+        yield directory
     finally:
         tempfile.tempdir = before
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _delete_left_over(parent: Path) -> None:

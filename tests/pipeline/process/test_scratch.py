@@ -28,9 +28,9 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_all_temporary_files_are_in_one_directory_that_is_deleted(parent: Path) -> None:
-    with own_scratch() as folder:
-        assert folder.parent == parent
-        assert Path(tempfile.mkdtemp(prefix="beam-pipeline-temp")).parent == folder
+    with own_scratch() as directory:
+        assert directory.parent == parent
+        assert Path(tempfile.mkdtemp(prefix="beam-pipeline-temp")).parent == directory
     assert not [*parent.iterdir()]
     assert tempfile.gettempdir() == str(parent)
 
@@ -39,8 +39,8 @@ def test_what_a_killed_run_left_is_deleted_by_the_next(parent: Path) -> None:
     subprocess.run([sys.executable, "-c", _KILLED], check=False)
     left = [*parent.iterdir()]
     assert len(left) == 1 and [*left[0].iterdir()]
-    with own_scratch() as folder:
-        assert [*parent.iterdir()] == [folder]
+    with own_scratch() as directory:
+        assert [*parent.iterdir()] == [directory]
 
 
 def test_directories_of_others_stay(parent: Path) -> None:
