@@ -36,8 +36,9 @@ _MOST_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
 # The factor from a deadline in CPU time to one in wall-clock time.
 _PATIENCE = 10.0
-# The longest single wait, since poll(2) limits its timeout.
-_LOOK_SECONDS = 3600.0
+# The longest single wait. If this process wakes so much later, it was stopped, by Ctrl-Z or in a paused container or
+# machine, and so was the child.
+_LOOK_SECONDS, _OVERSLEPT_SECONDS = 1.0, 5.0
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -227,7 +228,12 @@ class LimitedProcess:
         if left <= 0:
             self.close()
             raise OverdueError
-        poll.poll(min(left, _LOOK_SECONDS) * 1e3)
+        begin, seconds = time.monotonic(), min(left, _LOOK_SECONDS)
+        poll.poll(seconds * 1e3)
+        overslept = time.monotonic() - begin - seconds
+        if overslept > _OVERSLEPT_SECONDS:
+            self._until += overslept
+            self._last += overslept
 
     def _end(self, fault: str) -> Exception:
         """Ends a child, and returns the error: ``fault``, or the cause of its end."""

@@ -96,6 +96,33 @@ def test_a_child_that_is_kept_from_its_cpu_is_not_overdue(children, monkeypatch)
     assert now[0] > 2, "of a deadline of one second"
 
 
+def test_a_pause_of_the_machine_does_not_count(children, monkeypatch):
+    """As after Ctrl-Z, or in a paused container: the clock has moved on, and the child did not run either."""
+    pid = ask(children, b"start")[2]
+    now, paused = [0.0], []
+
+    class Poll:
+        def register(self, descriptor, event):
+            self._real = select.poll()
+            self._real.register(descriptor, event)
+
+        def poll(self, milliseconds):
+            if not paused:
+                paused.append(True)
+                now[0] += 1000.0
+                return []
+            os.kill(pid, signal.SIGCONT)
+            return self._real.poll(60_000)
+
+    fake_time = SimpleNamespace(monotonic=lambda: now[0], clock_gettime=time.clock_gettime)
+    fake_select = SimpleNamespace(poll=Poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
+    monkeypatch.setattr(limited_process, "time", fake_time)
+    monkeypatch.setattr(limited_process, "select", fake_select)
+    os.kill(pid, signal.SIGSTOP)
+    assert ask(children, b"late", seconds=1.0)[::2] == (b"late", pid)
+    assert paused
+
+
 @pytest.mark.parametrize(("words", "how"), [(b"crash", "SIGSEGV"), (b"exit", "exit code 3")])
 def test_a_child_that_dies_at_a_request(children, words, how):
     with pytest.raises(ProcessDiedError, match=how) as caught:
