@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys, schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.writing.staged_files import write_data
 
@@ -34,14 +34,14 @@ _SHARD_ROWS = 50_000
 _BATCH_ROWS = 5_000
 _CLASSES = 1000
 _METADATA = {
-    schema.SCHEMA_VERSION: schema.CURRENT_SCHEMA_VERSION,
-    schema.MODULE_HANDLE: "made up",
-    schema.MODULE_FINGERPRINT: "f" * 64,
-    schema.PREPROCESSING_ID: "0" * 64,
-    schema.SCORES: "softmax",
-    schema.NUM_CLASSES: str(_CLASSES),
-    schema.TOP_K: "1",
-    schema.LABELS_SHA256: "0" * 64,
+    metadata_keys.SCHEMA_VERSION: schema.CURRENT_SCHEMA_VERSION,
+    metadata_keys.MODULE_HANDLE: "made up",
+    metadata_keys.MODULE_FINGERPRINT: "f" * 64,
+    metadata_keys.PREPROCESSING_ID: "0" * 64,
+    metadata_keys.SCORES: "softmax",
+    metadata_keys.NUM_CLASSES: str(_CLASSES),
+    metadata_keys.TOP_K: "1",
+    metadata_keys.LABELS_SHA256: "0" * 64,
 }
 _TOMBSTONES = pa.schema(
     {"image_id": pa.string(), "uri": pa.string(), "ref_id": pa.string(), "deleted_at": pa.timestamp("us", "UTC"),
@@ -85,7 +85,7 @@ def batch(images: np.ndarray, night: int, dimension: int) -> pa.RecordBatch:
 
 def spec(dimension: int) -> OutputSpec:
     """Returns the specification of a night's output."""
-    metadata = {**_METADATA, schema.EMBEDDING_DIM: str(dimension)}
+    metadata = {**_METADATA, metadata_keys.EMBEDDING_DIM: str(dimension)}
     return OutputSpec(
         has_labels=True, top_k=1, num_classes=_CLASSES, embedding_dim=dimension, metadata=metadata,
         module_fingerprint="f" * 64, preprocessing_id="0" * 64,

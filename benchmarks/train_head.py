@@ -35,7 +35,7 @@ from beamlabel.pipeline.train.rows.rows import TrainingRows, gather_rows
 from beamlabel.pipeline.train.rows.split import TEST, TRAIN, VALIDATION
 from beamlabel.pipeline.truth.options import TruthOptions
 from beamlabel.transforms.output_spec import canonical_sha256
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys, schema
 
 SHARD_ROWS = 20_000
 RUN_ID = "0" * 12
@@ -98,13 +98,13 @@ def write_output(directory: Path, rows: int, classes: int, dimension: int, sprea
         )
         first += len(ids)
     metadata = {
-        schema.SCHEMA_VERSION: schema.CURRENT_SCHEMA_VERSION,
-        schema.MODULE_HANDLE: "synthetic",
-        schema.MODULE_FINGERPRINT: "0" * 64,
-        schema.PREPROCESSING: json.dumps(preprocessing),
-        schema.EMBEDDING_DIM: str(dimension),
-        schema.EMBEDDING_NORMALIZED: "false",
-        schema.FEATURES_ID: canonical_sha256({**preprocessing, "features_of": "synthetic"}),
+        metadata_keys.SCHEMA_VERSION: schema.CURRENT_SCHEMA_VERSION,
+        metadata_keys.MODULE_HANDLE: "synthetic",
+        metadata_keys.MODULE_FINGERPRINT: "0" * 64,
+        metadata_keys.PREPROCESSING: json.dumps(preprocessing),
+        metadata_keys.EMBEDDING_DIM: str(dimension),
+        metadata_keys.EMBEDDING_NORMALIZED: "false",
+        metadata_keys.FEATURES_ID: canonical_sha256({**preprocessing, "features_of": "synthetic"}),
     }
     manifest = {
         "schema_version": schema.CURRENT_SCHEMA_VERSION, "run_id": RUN_ID, "plan_id": RUN_ID, "metadata": metadata,

@@ -14,7 +14,7 @@ import pyarrow as pa
 from beamlabel import __version__
 from beamlabel.transforms.derive import Derived
 from beamlabel.transforms.inference.artifact import Quantization
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys, schema
 from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.storage.uris import public_uri
 
@@ -119,22 +119,22 @@ def output_spec_of(
     dimension = spec.embedding_dim if predict.embeddings else None
     names = predict.class_names
     facts: dict[str, Any] = {
-        schema.SCHEMA_VERSION: schema.CURRENT_SCHEMA_VERSION,
-        schema.VERSION: __version__,
-        schema.MODULE_HANDLE: public_uri(spec.handle),
-        schema.MODULE_FINGERPRINT: spec.fingerprint,
-        schema.PREPROCESSING: json.dumps(preprocessing, sort_keys=True),
-        schema.PREPROCESSING_ID: canonical_sha256(preprocessing),
-        schema.ENGINE: spec.engine,
-        schema.PRECISION: spec.precision,
-        schema.SCORES: predict.scores if predict.top_k else None,
-        schema.SCORES_REASON: f"{spec.score_kind}: {spec.scores_reason}" if predict.top_k else None,
-        schema.EMBEDDING_DIM: dimension,
-        schema.EMBEDDING_NORMALIZED: json.dumps(predict.normalize_embeddings) if dimension else None,
-        schema.NUM_CLASSES: spec.num_classes,
-        schema.TOP_K: predict.top_k or None,
-        schema.LABELS_SHA256: canonical_sha256(names) if names else None,
-        schema.FEATURES_ID: canonical_sha256(features_of(derived)) if dimension else None,
+        metadata_keys.SCHEMA_VERSION: schema.CURRENT_SCHEMA_VERSION,
+        metadata_keys.VERSION: __version__,
+        metadata_keys.MODULE_HANDLE: public_uri(spec.handle),
+        metadata_keys.MODULE_FINGERPRINT: spec.fingerprint,
+        metadata_keys.PREPROCESSING: json.dumps(preprocessing, sort_keys=True),
+        metadata_keys.PREPROCESSING_ID: canonical_sha256(preprocessing),
+        metadata_keys.ENGINE: spec.engine,
+        metadata_keys.PRECISION: spec.precision,
+        metadata_keys.SCORES: predict.scores if predict.top_k else None,
+        metadata_keys.SCORES_REASON: f"{spec.score_kind}: {spec.scores_reason}" if predict.top_k else None,
+        metadata_keys.EMBEDDING_DIM: dimension,
+        metadata_keys.EMBEDDING_NORMALIZED: json.dumps(predict.normalize_embeddings) if dimension else None,
+        metadata_keys.NUM_CLASSES: spec.num_classes,
+        metadata_keys.TOP_K: predict.top_k or None,
+        metadata_keys.LABELS_SHA256: canonical_sha256(names) if names else None,
+        metadata_keys.FEATURES_ID: canonical_sha256(features_of(derived)) if dimension else None,
     }
     return OutputSpec(
         format=output_format,
@@ -144,8 +144,8 @@ def output_spec_of(
         top_k=predict.top_k or 0,
         num_classes=spec.num_classes,
         embedding_dim=dimension,
-        module_handle=facts[schema.MODULE_HANDLE],
+        module_handle=facts[metadata_keys.MODULE_HANDLE],
         module_fingerprint=spec.fingerprint,
-        preprocessing_id=facts[schema.PREPROCESSING_ID],
+        preprocessing_id=facts[metadata_keys.PREPROCESSING_ID],
         metadata={name: str(value) for name, value in facts.items() if value is not None},
     )

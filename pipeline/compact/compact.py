@@ -35,7 +35,7 @@ from beamlabel.pipeline.places.outputs import check_directory
 from beamlabel.transforms import storage
 from beamlabel.transforms.output_spec import canonical_sha256
 from beamlabel.transforms.records import UnitRecord
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys, schema
 from beamlabel.transforms.rows.tf_examples import check_installed
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.secrets.text import public_values
@@ -170,7 +170,11 @@ def _job(plan: _Plan, patterns: Sequence[str], started_at: float) -> dict[str, A
         "plan_id": plan.plan_id,
         "module": newest["module"],
         "preprocessing": newest["preprocessing"],
-        "metadata": {**plan.target.metadata, schema.PLAN_ID: plan.plan_id, schema.VERSION: __version__},
+        "metadata": {
+            **plan.target.metadata,
+            metadata_keys.PLAN_ID: plan.plan_id,
+            metadata_keys.VERSION: __version__,
+        },
         "labeled_at": max(one.time for one in plan.outputs),
         "options": {**newest["options"], **joint_input(plan.outputs), "max_error_rate": 1.0, "report": False},
         "kept_columns": newest.get("kept_columns", {}),
@@ -226,7 +230,7 @@ def _record(plan: _Plan, staging_dir: str, number: int, cut: Cut) -> UnitRecord:
         return there
     begin = time.monotonic()
     metadata = public_values(
-        {**plan.target.metadata, schema.PLAN_ID: plan.plan_id, schema.VERSION: __version__}
+        {**plan.target.metadata, metadata_keys.PLAN_ID: plan.plan_id, metadata_keys.VERSION: __version__}
     )
     record = stage_shard(plan.selection, plan.target, metadata, cut, staging_dir)
     _LOGGER.info(

@@ -14,7 +14,7 @@ from beamlabel.pipeline.current.read import wanted
 from beamlabel.pipeline.current.select import Selection
 from beamlabel.pipeline.earlier.wanted import tried_with
 from beamlabel.pipeline.job.settings import input_names
-from beamlabel.transforms.rows.schema import PREPROCESSING_ID
+from beamlabel.transforms.rows.metadata_keys import PREPROCESSING_ID
 
 _LIMITS = ("max_bytes", "max_pixels")
 

@@ -19,7 +19,7 @@ from beamlabel.pipeline.current.read import (
 from beamlabel.pipeline.current.select import Selection, Source
 from beamlabel.pipeline.earlier.rows import version_1_identity
 from beamlabel.transforms import storage
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 from beamlabel.transforms.worker.read_ahead import read_ahead
 
 # For a bucket; each reader holds 15 MB with 1,280 features.
@@ -85,5 +85,5 @@ def _added(batch: pa.RecordBatch, column: pa.Field, source: Source) -> pa.Array:
         return pa.array(ids, column.type)
     if column.name == "labeled_at":
         return pa.array([source.output.time] * batch.num_rows, pa.int64()).cast(column.type)
-    values = {"content_hash": "", "module_handle": manifest["metadata"].get(schema.MODULE_HANDLE, "")}
+    values = {"content_hash": "", "module_handle": manifest["metadata"].get(metadata_keys.MODULE_HANDLE, "")}
     return pa.array([values[column.name]] * batch.num_rows, column.type)

@@ -15,14 +15,20 @@ from beamlabel.pipeline.earlier.chosen_outputs import ChosenOutputs
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.verify_files import spec_of
 from beamlabel.transforms.inputs.parquet_source import open_parquet
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys, schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 
 # Metadata that must agree, besides columns and types, for rows to fit into one output.
 _SAME = (
-    schema.MODULE_FINGERPRINT, schema.PREPROCESSING_ID, schema.SCORES, schema.LABELS_SHA256, schema.NUM_CLASSES,
-    schema.TOP_K, schema.EMBEDDING_DIM, schema.EMBEDDING_NORMALIZED,
-)  # fmt: skip
+    metadata_keys.MODULE_FINGERPRINT,
+    metadata_keys.PREPROCESSING_ID,
+    metadata_keys.SCORES,
+    metadata_keys.LABELS_SHA256,
+    metadata_keys.NUM_CLASSES,
+    metadata_keys.TOP_K,
+    metadata_keys.EMBEDDING_DIM,
+    metadata_keys.EMBEDDING_NORMALIZED,
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,10 @@ class Target:
         if any(metadata.get(name) != self.metadata.get(name) for name in _SAME):
             return False
         chosen, newest = (ChosenOutputs.of_run(one.manifest) for one in (output, self.output))
-        columns = {"classes": schema.NUM_CLASSES in metadata, "embeddings": schema.EMBEDDING_DIM in metadata}
+        columns = {
+            "classes": metadata_keys.NUM_CLASSES in metadata,
+            "embeddings": metadata_keys.EMBEDDING_DIM in metadata,
+        }
         if not chosen.agree(newest, **columns):
             return False
         if file is None:
@@ -87,8 +96,8 @@ def target_of(outputs: Sequence[Output]) -> Target:
         raise UsageError("none of the outputs has a data file")
     file = newest.files("data")[0]
     metadata = {str(name): str(value) for name, value in newest.manifest["metadata"].items()}
-    is_version_1 = metadata.get(schema.SCHEMA_VERSION) == "1"
-    metadata[schema.SCHEMA_VERSION] = schema.CURRENT_SCHEMA_VERSION
+    is_version_1 = metadata.get(metadata_keys.SCHEMA_VERSION) == "1"
+    metadata[metadata_keys.SCHEMA_VERSION] = schema.CURRENT_SCHEMA_VERSION
     if ".tfrecord" in str(file["name"]):
         if is_version_1:
             raise UsageError(

@@ -18,7 +18,7 @@ from beamlabel.pipeline.output import own_json
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.records import Reason
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys, schema
 from beamlabel.transforms.rows.times import iso_time, microseconds
 from beamlabel.transforms.shapes import parse
 
@@ -152,7 +152,7 @@ def touched(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]]
 
 def has_identity(there: pa.Schema) -> bool:
     """Whether a shard has the columns added by schema version 2, according to its metadata."""
-    return (there.metadata or {}).get(schema.SCHEMA_VERSION.encode()) != b"1"
+    return (there.metadata or {}).get(metadata_keys.SCHEMA_VERSION.encode()) != b"1"
 
 
 def chunks(values: Iterator[Any], size: int) -> Iterator[list[Any]]:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from beamlabel.pipeline.diff.sides import BUCKETS, Side, read_side
 from beamlabel.pipeline.report.drift import embedding_drift, label_drift
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 
 _TRANSITIONS = 50
 _BATCH_ROWS = 4096
@@ -297,8 +297,8 @@ def _result(a: Side, b: Side, counts: Counts, examples: dict[str, list[dict[str,
 def _side(side: Side) -> dict[str, Any]:
     modules = {
         (
-            output.manifest["metadata"].get(schema.MODULE_HANDLE, ""),
-            output.manifest["metadata"].get(schema.MODULE_FINGERPRINT, ""),
+            output.manifest["metadata"].get(metadata_keys.MODULE_HANDLE, ""),
+            output.manifest["metadata"].get(metadata_keys.MODULE_FINGERPRINT, ""),
         )
         for output in side.outputs
     }

@@ -16,7 +16,7 @@ from beamlabel.pipeline.current.outputs import Output, find_outputs
 from beamlabel.pipeline.current.read import examples, parquet_batches, wanted, wanted_failures
 from beamlabel.pipeline.current.select import Selection, Source, select
 from beamlabel.pipeline.earlier.rows import version_1_identity
-from beamlabel.transforms.rows import schema, tf_examples
+from beamlabel.transforms.rows import metadata_keys, tf_examples
 from beamlabel.transforms.writing.unit_summary import class_name
 
 BUCKETS = 64
@@ -34,10 +34,10 @@ _EXAMPLES = 512
 _FAILURES = 4096
 # Embeddings are comparable only if these agree.
 _SPACE = (
-    schema.MODULE_FINGERPRINT,
-    schema.PREPROCESSING_ID,
-    schema.EMBEDDING_DIM,
-    schema.EMBEDDING_NORMALIZED,
+    metadata_keys.MODULE_FINGERPRINT,
+    metadata_keys.PREPROCESSING_ID,
+    metadata_keys.EMBEDDING_DIM,
+    metadata_keys.EMBEDDING_NORMALIZED,
 )
 
 
@@ -117,7 +117,7 @@ def _outcomes(source: Source, selection: Selection, side: Side) -> Iterator[pa.R
     if not is_wanted.any():
         return
     metadata = source.output.manifest["metadata"]
-    dimension = metadata.get(schema.EMBEDDING_DIM)
+    dimension = metadata.get(metadata_keys.EMBEDDING_DIM)
     if dimension is not None:
         side.spaces.add(tuple(metadata.get(name) for name in _SPACE))
     adds = dimension is not None and len(side.spaces) == 1

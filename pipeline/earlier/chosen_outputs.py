@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from beamlabel.transforms.rows.schema import FEATURES_ID
+from beamlabel.transforms.rows.metadata_keys import FEATURES_ID
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beamlabel.transforms.output_spec import features_id_of
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 
 # The feature output of TF1 modules, used unless an option names another.
 _TF1, _TF1_FEATURES = "tf1_hub", "image_feature_vector:default"
@@ -19,7 +19,7 @@ class WantedFeatures:
     """The features that this run would compute.
 
     Attributes:
-      features_id: see ``schema.FEATURES_ID``.
+      features_id: see ``metadata_keys.FEATURES_ID``.
       features_of: see ``ModelSpec``.
       dimension: length of each.
     """
@@ -36,22 +36,22 @@ class WantedFeatures:
           manifest: manifest of its run; None if there is none.
         """
         # Rows of schema version 1 do not identify their image.
-        if metadata.get(schema.SCHEMA_VERSION) == "1":
+        if metadata.get(metadata_keys.SCHEMA_VERSION) == "1":
             return False
-        if metadata.get(schema.EMBEDDING_DIM) != str(self.dimension):
+        if metadata.get(metadata_keys.EMBEDDING_DIM) != str(self.dimension):
             return False
-        told = metadata.get(schema.FEATURES_ID)
+        told = metadata.get(metadata_keys.FEATURES_ID)
         return (self._computed_id(metadata, manifest) if told is None else told) == self.features_id
 
     def _computed_id(self, metadata: Mapping[str, str], manifest: Mapping[str, Any] | None) -> str | None:
         """``FEATURES_ID`` of a file of an earlier version, which does not store it; None if uncertain."""
         fingerprint, _, name = self.features_of.partition(":")
-        if metadata.get(schema.MODULE_FINGERPRINT) != fingerprint or manifest is None:
+        if metadata.get(metadata_keys.MODULE_FINGERPRINT) != fingerprint or manifest is None:
             return None
         if not _names(manifest, name):
             return None
         try:
-            preprocessing = json.loads(metadata[schema.PREPROCESSING])
+            preprocessing = json.loads(metadata[metadata_keys.PREPROCESSING])
             return features_id_of(preprocessing, self.features_of)
         except (KeyError, ValueError, TypeError):
             return None

@@ -18,17 +18,16 @@ from beamlabel.pipeline.output.manifest import dated
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.inputs.selection import stat_hash, unsure_identity
-from beamlabel.transforms.rows import schema, tf_examples
+from beamlabel.transforms.rows import metadata_keys, schema, tf_examples
 from beamlabel.transforms.rows.feature_places import feature_columns
-from beamlabel.transforms.rows.schema import (
+from beamlabel.transforms.rows.metadata_keys import (
     EMBEDDING_DIM,
     LABELS_SHA256,
     MODULE_FINGERPRINT,
     PREPROCESSING_ID,
     TOP_K,
-    OutputSpec,
-    arrow_schema,
 )
+from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.rows.tfrecord import read_records
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve, scheme
@@ -193,7 +192,7 @@ def _has_columns(there: pa.Schema, spec: OutputSpec) -> bool:
     """Whether a shard has everything that this run needs: the columns, the same ``top_k`` and the same class names."""
     wanted, metadata = arrow_schema(spec), _metadata(there)
     names = set(wanted.names) - (
-        schema.SINCE_VERSION_2 if metadata.get(schema.SCHEMA_VERSION) == "1" else set()
+        schema.SINCE_VERSION_2 if metadata.get(metadata_keys.SCHEMA_VERSION) == "1" else set()
     )
     return all(
         name in there.names and there.field(name).type == wanted.field(name).type for name in names
@@ -220,7 +219,7 @@ def _tfrecord_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Ro
     features = _has_features(metadata, shard, wanted)
     if not is_same and not features and not wanted.tombstones:
         return
-    is_version_1 = metadata.get(schema.SCHEMA_VERSION) == "1"
+    is_version_1 = metadata.get(metadata_keys.SCHEMA_VERSION) == "1"
     identity = "uri" if is_version_1 else "image_id"
     names = (identity, "labeled_at", *((*_STAT, "content_hash") if contents else ()))
     began = dated(shard.manifest)

@@ -9,7 +9,8 @@ from typing import Any
 from beamlabel.pipeline.earlier.chosen_outputs import ChosenOutputs
 from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.transforms.records import Reason
-from beamlabel.transforms.rows.schema import FEATURES_ID, PREPROCESSING_ID, OutputSpec
+from beamlabel.transforms.rows.metadata_keys import FEATURES_ID, PREPROCESSING_ID
+from beamlabel.transforms.rows.schema import OutputSpec
 
 # Reasons for which the same bytes fail again if decoded the same way.
 LASTING = frozenset(

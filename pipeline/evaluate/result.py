@@ -17,7 +17,7 @@ from beamlabel.pipeline.output.manifest import absolute_output, require_manifest
 from beamlabel.pipeline.output.own_json import FAILURE
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
-from beamlabel.transforms.rows import schema, tf_examples
+from beamlabel.transforms.rows import metadata_keys, schema, tf_examples
 from beamlabel.transforms.rows.tfrecord import read_records
 from beamlabel.transforms.shapes import parse
 from beamlabel.transforms.storage.inside import below
@@ -76,7 +76,7 @@ class Result:
         metadata: dict[str, str] = dict(self.manifest["metadata"])
         own = schema.own_columns_by_metadata(metadata)
         names = [name for name in schema.OWN_COLUMNS if name in own]
-        if metadata.get(schema.SCHEMA_VERSION) == "1":
+        if metadata.get(metadata_keys.SCHEMA_VERSION) == "1":
             names = [name for name in names if name not in schema.SINCE_VERSION_2]
         fields = {name: _TYPES.get(name, pa.string()) for name in names}
         return pa.schema([*fields.items(), *_kept_fields(self.manifest)], metadata=metadata)
@@ -123,9 +123,9 @@ def read_result(output: str) -> Result:
         raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is damaged: {error}") from error
     if not shards:
         raise UsageError(f"OUTPUT {output!r}: the output has no rows")
-    if schema.NUM_CLASSES not in metadata:
+    if metadata_keys.NUM_CLASSES not in metadata:
         raise UsageError(f"OUTPUT {output!r}: its rows have embeddings but no classes")
-    return Result(output, manifest, shards, failures, failed, schema.LABELS_SHA256 in metadata)
+    return Result(output, manifest, shards, failures, failed, metadata_keys.LABELS_SHA256 in metadata)
 
 
 def _kept_fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, pa.DataType]]:

@@ -53,7 +53,7 @@ from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.output_spec import canonical_sha256, labeled_at, preprocessing_of
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.rows.tf_examples import check_installed
 from beamlabel.transforms.units.time_limit import TimeLimit
@@ -132,7 +132,7 @@ def _plan(
     indexes = _that_count(indexes, failed, scratch, has_head=head is not None)
     source = dataclasses.replace(source, selection=_selection(indexes))
     plan_id = _plan_id(inputs, source, load, spec, options.module)
-    spec = dataclasses.replace(spec, metadata={**spec.metadata, schema.PLAN_ID: plan_id})
+    spec = dataclasses.replace(spec, metadata={**spec.metadata, metadata_keys.PLAN_ID: plan_id})
     staging_dir = storage.join(staging.root(output), plan_id)
     deadline = BatchDeadline(timeouts.directory(staging_dir), options.inference.inference_deadline)
     predict, staged = _staged(dataclasses.replace(predict, deadline=deadline), staging_dir, artifact, head)
@@ -239,7 +239,7 @@ def _earlier(
         spec, output, named, options.loading.max_bytes, options.loading.max_pixels, versions(),
         changed=earlier.changed, known_failures=not earlier.retry_known_failures, tombstones=earlier.tombstones,
         outputs=ChosenOutputs(
-            options.module.logits_output, options.module.features_output, spec.metadata.get(schema.FEATURES_ID)
+            options.module.logits_output, options.module.features_output, spec.metadata.get(metadata_keys.FEATURES_ID)
         ),
         features=features,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from beamlabel.transforms.module.head_artifact import require_description
 from beamlabel.transforms.module_process.prepare import compiled_head
 from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.output_spec import features_id_of, quantization_of
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 from beamlabel.transforms.storage.host_cache import cache_dir
 
 _INSTEAD = "train a head on these outputs, or label the images again without relabel"
@@ -97,15 +97,15 @@ def _check_base(handle: str, spec: ModelSpec, features: EarlierFeatures) -> None
 
 def _difference(output: EarlierOutput, base: str) -> str:
     metadata = output.manifest["metadata"]
-    fingerprint = str(metadata.get(schema.MODULE_FINGERPRINT))
-    if metadata.get(schema.FEATURES_ID) is None and fingerprint == base:
+    fingerprint = str(metadata.get(metadata_keys.MODULE_FINGERPRINT))
+    if metadata.get(metadata_keys.FEATURES_ID) is None and fingerprint == base:
         return (
             f"{output.directory} was written by an earlier version of beamlabel, and does not record from which output "
             "of the module its embeddings come"
         )
     return (
         f"its base is the module {base[:12]}…, but the embeddings in {output.directory} come from another module "
-        f"({metadata.get(schema.MODULE_HANDLE)}, {fingerprint[:12]}…) or from another output of it"
+        f"({metadata.get(metadata_keys.MODULE_HANDLE)}, {fingerprint[:12]}…) or from another output of it"
     )
 
 

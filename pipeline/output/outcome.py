@@ -162,7 +162,7 @@ def frequent_labels(manifest: Mapping[str, Any]) -> tuple[list[tuple[str, int]],
       Up to five labels with their counts, and the number of rows counted within two seconds. No labels for TFRecords,
       since whole rows would have to be read, and for many shards on a bucket.
     """
-    from beamlabel.transforms.rows import schema  # imports pyarrow, which --help does not need
+    from beamlabel.transforms.rows import metadata_keys
 
     output, files = (
         manifest["output"],
@@ -170,7 +170,7 @@ def frequent_labels(manifest: Mapping[str, Any]) -> tuple[list[tuple[str, int]],
     )
     if (
         not all(one["name"].endswith(".parquet") for one in files)
-        or schema.NUM_CLASSES not in manifest["metadata"]
+        or metadata_keys.NUM_CLASSES not in manifest["metadata"]
     ):
         return [], 0
     if not storage.is_local(output) and len(files) > _MOST_REMOTE_SHARDS:

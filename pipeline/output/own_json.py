@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.transforms import storage
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 from beamlabel.transforms.shapes import (
     COUNT,
     DATE,
@@ -52,7 +52,11 @@ _OPTIONS = {
     "run_date?": optional(TEXT),
 }
 _METADATA = all_of(
-    each(UTF8), {f"{name}?": DIGITS for name in (schema.NUM_CLASSES, schema.EMBEDDING_DIM, schema.TOP_K)}
+    each(UTF8),
+    {
+        f"{name}?": DIGITS
+        for name in (metadata_keys.NUM_CLASSES, metadata_keys.EMBEDDING_DIM, metadata_keys.TOP_K)
+    },
 )
 _OF_JOB: dict[str, Any] = {
     "run_id": UTF8,

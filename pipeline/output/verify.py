@@ -19,7 +19,7 @@ from beamlabel.pipeline.output.manifest import (
 )
 from beamlabel.pipeline.output.verify_files import Checked, check_file
 from beamlabel.transforms import storage
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 from beamlabel.transforms.storage.inside import below, is_plain
 
 # Local reads are limited by the CPU, remote ones by the latency of responses.
@@ -140,7 +140,7 @@ def _numbers(manifest: Mapping[str, Any], files: list[dict[str, Any]]) -> Iterat
             f"are gone and {manifest['deleted']} tombstones were written"
         )
     metadata = manifest["metadata"]
-    if manifest["module"]["fingerprint"] != metadata[schema.MODULE_FINGERPRINT]:
+    if manifest["module"]["fingerprint"] != metadata[metadata_keys.MODULE_FINGERPRINT]:
         yield f"{layout.MANIFEST}: contains two different module fingerprints"
 
 

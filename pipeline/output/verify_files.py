@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import Reason
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys, schema
 from beamlabel.transforms.rows.deleted import DELETED_SCHEMA
 from beamlabel.transforms.rows.schema import (
     OutputSpec,
@@ -202,9 +202,9 @@ def _check_parquet(
 
 def _same_in_every_row(metadata: Mapping[str, str]) -> dict[str, str | None]:
     keys = {
-        "module_fingerprint": schema.MODULE_FINGERPRINT,
-        "preprocessing_id": schema.PREPROCESSING_ID,
-        "module_handle": schema.MODULE_HANDLE,
+        "module_fingerprint": metadata_keys.MODULE_FINGERPRINT,
+        "preprocessing_id": metadata_keys.PREPROCESSING_ID,
+        "module_handle": metadata_keys.MODULE_HANDLE,
     }
     return {column: metadata.get(key) for column, key in keys.items()}
 
@@ -225,17 +225,17 @@ def _check_metadata(file: Mapping[str, Any], there: pa.Schema, metadata: Mapping
 
 
 def _is_version_1(metadata: Mapping[str, str]) -> bool:
-    return metadata.get(schema.SCHEMA_VERSION) == "1"
+    return metadata.get(metadata_keys.SCHEMA_VERSION) == "1"
 
 
 def spec_of(there: pa.Schema, metadata: Mapping[str, str]) -> OutputSpec:
     """The settings that determine a shard's columns, from its metadata; all other columns are kept ones."""
-    num_classes = metadata.get(schema.NUM_CLASSES)
-    dimension = metadata.get(schema.EMBEDDING_DIM)
+    num_classes = metadata.get(metadata_keys.NUM_CLASSES)
+    dimension = metadata.get(metadata_keys.EMBEDDING_DIM)
     own = own_columns_by_metadata(metadata)
     return OutputSpec(
         kept_fields=tuple((column.name, column.type) for column in there if column.name not in own),
-        has_labels=schema.LABELS_SHA256 in metadata,
+        has_labels=metadata_keys.LABELS_SHA256 in metadata,
         top_k=0 if num_classes is None else 1,
         num_classes=None if num_classes is None else int(num_classes),
         embedding_dim=None if dimension is None else int(dimension),

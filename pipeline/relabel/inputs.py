@@ -21,7 +21,7 @@ from beamlabel.transforms.inputs.sources.embeddings import is_parquet
 from beamlabel.transforms.inputs.unify_kept import check_values
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.row_batches import EMBEDDINGS
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys, schema
 from beamlabel.transforms.rows.schema import check_kept, own_columns_by_metadata
 from beamlabel.transforms.rows.tf_examples import check_installed
 from beamlabel.transforms.rows.types import normalized_type, parsed_type, stored_type, unified_type
@@ -74,13 +74,13 @@ def relabel_inputs(patterns: Sequence[str], output: str, output_format: str) -> 
 def _check(output: Output) -> None:
     """Refuses an output whose rows cannot be relabeled."""
     metadata = output.manifest["metadata"]
-    version = metadata.get(schema.SCHEMA_VERSION)
+    version = metadata.get(metadata_keys.SCHEMA_VERSION)
     if version != schema.CURRENT_SCHEMA_VERSION:
         raise UsageError(
             f"OUTPUT: {output.directory} has schema version {version}, whose rows lack image_id and content_hash; "
             f"rewrite it with `beamlabel compact`, or {_INSTEAD}"
         )
-    if metadata.get(schema.EMBEDDING_DIM) is None:
+    if metadata.get(metadata_keys.EMBEDDING_DIM) is None:
         raise UsageError(
             f"OUTPUT: {output.directory} has no embeddings: its module has no features, or --no_embeddings was used; "
             f"{_INSTEAD}"
@@ -106,20 +106,20 @@ def _features(outputs: Sequence[Output]) -> EarlierFeatures:
         facts |= _facts(other)
     preprocessing = _preprocessing(first)
     found = tuple(EarlierOutput(one.directory, one.manifest) for one in outputs)
-    return EarlierFeatures(found, preprocessing, int(first.manifest["metadata"][schema.EMBEDDING_DIM]))
+    return EarlierFeatures(found, preprocessing, int(first.manifest["metadata"][metadata_keys.EMBEDDING_DIM]))
 
 
 def _facts(output: Output) -> dict[str, Any]:
     """Properties that must agree in all outputs; those that an earlier version did not record are left out."""
     metadata = output.manifest["metadata"]
-    facts = {**_preprocessing(output), "embedding_dim": metadata[schema.EMBEDDING_DIM]}
-    told = metadata.get(schema.FEATURES_ID)
+    facts = {**_preprocessing(output), "embedding_dim": metadata[metadata_keys.EMBEDDING_DIM]}
+    told = metadata.get(metadata_keys.FEATURES_ID)
     return facts if told is None else {**facts, "features_id": told}
 
 
 def _preprocessing(output: Output) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = json.loads(output.manifest["metadata"][schema.PREPROCESSING])
+        value: dict[str, Any] = json.loads(output.manifest["metadata"][metadata_keys.PREPROCESSING])
     except (KeyError, ValueError) as error:
         raise UsageError(
             f"OUTPUT: the manifest in {output.directory} has no valid preprocessing: {error}"

@@ -17,7 +17,7 @@ from beamlabel.pipeline.published import manifests
 from beamlabel.pipeline.report.data import data_of_page
 from beamlabel.pipeline.report.drift import embedding_drift, label_drift
 from beamlabel.transforms import storage
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
@@ -91,7 +91,7 @@ def _compared(
     told = data_of_page(storage.read_bytes(page).decode()) if storage.exists(page) else None
     if told is not None and told["run"]["id"] != earlier["run_id"]:
         told = None
-    names = (schema.MODULE_FINGERPRINT, schema.PREPROCESSING_ID)
+    names = (metadata_keys.MODULE_FINGERPRINT, metadata_keys.PREPROCESSING_ID)
     labels_before: dict[str, int] = (told or {}).get("distribution") or {}
     labels_now: dict[str, int] = data["distribution"] or {}
     has_labels = bool(labels_before and labels_now)

@@ -16,7 +16,7 @@ from beamlabel.pipeline.report.run_sample import RunSample
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.reasons import Reason
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 from beamlabel.transforms.secrets.text import public_values
 from beamlabel.transforms.shapes import TEXT, ShapeError, check, optional, parse
 from beamlabel.transforms.storage.uris import encodable
@@ -35,10 +35,10 @@ MAX_LABELS = 200
 _COMPARED_BYTES = 150_000
 
 _SPACE = (
-    schema.MODULE_FINGERPRINT,
-    schema.PREPROCESSING_ID,
-    schema.EMBEDDING_DIM,
-    schema.EMBEDDING_NORMALIZED,
+    metadata_keys.MODULE_FINGERPRINT,
+    metadata_keys.PREPROCESSING_ID,
+    metadata_keys.EMBEDDING_DIM,
+    metadata_keys.EMBEDDING_NORMALIZED,
 )
 
 # Bytes. The page stays below 2 MB with any texts: the sample gets the room that the other data leave.
@@ -94,7 +94,7 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
                 a + b for a, b in zip(embeddings or itertools.repeat(0), summary.embedding_sum, strict=False)
             ]
         sample.add(summary)
-    function = manifest["metadata"].get(schema.SCORES)
+    function = manifest["metadata"].get(metadata_keys.SCORES)
     probabilities = function in ("softmax", "sigmoid") or all(0 <= score <= 1 for score in scores)
     ordered = sorted(labels.items(), key=lambda item: (-item[1], item[0]))
     data = {
@@ -121,7 +121,7 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
         ],
     }
     rows, compared = sample.rows(labels)
-    has_names = schema.LABELS_SHA256 in manifest["metadata"]
+    has_names = metadata_keys.LABELS_SHA256 in manifest["metadata"]
     data |= {"compared": compared, "has_names": has_names, "several": function == "sigmoid"}
     pictures = len(with_file(data["failures"])) * _THUMBNAIL_BYTES
     room = _PAGE_BYTES - _FRAME_BYTES - pictures - len(embedded_json(data).encode())
@@ -160,8 +160,8 @@ def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "id": manifest["run_id"],
         "plan_id": manifest.get("plan_id"),
         "output": manifest["output"],
-        "module": manifest["metadata"].get(schema.MODULE_HANDLE, ""),
-        "version": manifest["metadata"].get(schema.VERSION, ""),
+        "module": manifest["metadata"].get(metadata_keys.MODULE_HANDLE, ""),
+        "version": manifest["metadata"].get(metadata_keys.VERSION, ""),
         "computed_by": ", ".join(sorted(computed_by)),
         "started_at": manifest["started_at"],
         "committed_at": manifest["committed_at"],

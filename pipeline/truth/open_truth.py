@@ -16,7 +16,8 @@ from beamlabel.pipeline.truth.options import TruthOptions
 from beamlabel.pipeline.truth.parent_truth import ParentTruth
 from beamlabel.pipeline.truth.truth import Batches, Truth
 from beamlabel.transforms import storage
-from beamlabel.transforms.rows.schema import OWN_COLUMNS, SCHEMA_VERSION, own_columns_by_metadata
+from beamlabel.transforms.rows.metadata_keys import SCHEMA_VERSION
+from beamlabel.transforms.rows.schema import OWN_COLUMNS, own_columns_by_metadata
 from beamlabel.transforms.storage.patterns import fixed_start
 
 PARENT = "parent"

@@ -26,7 +26,7 @@ from beamlabel.transforms.own_module.description import (
     LOGITS_KEY,
     SERVING,
 )
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 from support.paths import ROOT
 
 TEXT = (ROOT / "docs" / "modules.md").read_text()
@@ -69,7 +69,7 @@ def test_the_options_of_own_modules_are_options():
 def test_the_parts_of_own_modules_are_those_that_are_written():
     told = set(re.findall(r"`([^`]+)`", OWN))
     parts = {SERVING, CLASSIFICATION, FEATURE_VECTOR, HEAD, LOGITS_KEY, FEATURES_KEY, HEAD_KERNEL, HEAD_BIAS}
-    assert parts | {f"{ASSETS}/{LABELS}", f"{ASSETS}/{DESCRIPTION}", schema.FEATURES_ID} <= told
+    assert parts | {f"{ASSETS}/{LABELS}", f"{ASSETS}/{DESCRIPTION}", metadata_keys.FEATURES_ID} <= told
 
 
 @pytest.mark.parametrize(

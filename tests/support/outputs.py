@@ -19,7 +19,8 @@ from beamlabel.transforms.records import (
     UnitEnd,
     WorkUnit,
 )
-from beamlabel.transforms.rows.schema import MODULE_HANDLE, OutputSpec
+from beamlabel.transforms.rows.metadata_keys import MODULE_HANDLE
+from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.storage.identity import image_id
 
 NAMES = ("background", "tench", "goldfish", "Weißer Hai", "tiger shark")

@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from beamlabel.transforms.rows.metadata_keys import (
+    EMBEDDING_DIM,
+    ENGINE,
+    LABELS_SHA256,
+    NUM_CLASSES,
+    PRECISION,
+)
 from beamlabel.transforms.rows.tf_examples import example_type
 from beamlabel.transforms.rows.types import list_of, normalized_type
 
@@ -14,25 +21,6 @@ FORMATS = ("parquet", "tfrecord")
 COMPRESSIONS = ("none", "gzip")
 # The advice to the command's user; a transform replaces it with its own.
 RENAMING = "with --keep_columns SOURCE=NAME"
-
-# Keys of the file metadata; the launcher sets the values.
-SCHEMA_VERSION = "beamlabel.schema_version"
-VERSION = "beamlabel.version"
-PLAN_ID = "beamlabel.plan_id"
-MODULE_HANDLE = "beamlabel.module_handle"
-MODULE_FINGERPRINT = "beamlabel.module_fingerprint"
-PREPROCESSING = "beamlabel.preprocessing"
-PREPROCESSING_ID = "beamlabel.preprocessing_id"
-ENGINE = "beamlabel.engine"
-PRECISION = "beamlabel.precision"
-SCORES = "beamlabel.scores"
-SCORES_REASON = "beamlabel.scores_reason"
-EMBEDDING_DIM = "beamlabel.embedding_dim"
-EMBEDDING_NORMALIZED = "beamlabel.embedding_normalized"
-NUM_CLASSES = "beamlabel.num_classes"
-TOP_K = "beamlabel.top_k"
-LABELS_SHA256 = "beamlabel.labels_sha256"
-FEATURES_ID = "beamlabel.features_id"
 
 # The value of SCHEMA_VERSION: changes when a column changes its name, its type or its meaning.
 CURRENT_SCHEMA_VERSION = "2"

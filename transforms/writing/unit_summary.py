@@ -23,7 +23,7 @@ import pyarrow as pa
 from beamlabel.transforms.decoding.thumbnail import thumbnail
 from beamlabel.transforms.prediction_blocks import one_by_one
 from beamlabel.transforms.records import LabeledRows, Prediction, PredictionBlock
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 from beamlabel.transforms.storage.uris import encodable, public_uri
 from beamlabel.transforms.writing.embedding_sample import EmbeddingSampler
 from beamlabel.transforms.writing.sample_rows import (
@@ -165,7 +165,7 @@ class Summarizer:
         self._metadata = metadata
         self._labels: Counter[str] = Counter()
         self._scores = array("f")
-        compares = schema.EMBEDDING_DIM in metadata and schema.NUM_CLASSES in metadata
+        compares = metadata_keys.EMBEDDING_DIM in metadata and metadata_keys.NUM_CLASSES in metadata
         self._sampler: RowSampler[_Value] = RowSampler(MAX_COMPARED if compares else MAX_ROWS)
         self._embeddings = EmbeddingSampler() if compares else None
         self._waiting: list[Candidate[_Value]] = []
@@ -342,7 +342,7 @@ def _candidate(
 ) -> Candidate[T]:
     if not labels:
         return Candidate(ref_id, None, None, value)
-    several = metadata.get(schema.SCORES) == "sigmoid"
+    several = metadata.get(metadata_keys.SCORES) == "sigmoid"
     label = cut(encodable(labels[0]), MAX_LABEL)
     return Candidate(ref_id, label, scores[0], value, margin(scores, several=several))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from beamlabel.pipeline.current.outputs import Output
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def base_of(outputs: Sequence[Output]) -> BaseOutput:
       UsageError: an output has no embeddings, or two have embeddings of different bases.
     """
     for output in outputs:
-        if schema.EMBEDDING_DIM not in output.manifest["metadata"]:
+        if metadata_keys.EMBEDDING_DIM not in output.manifest["metadata"]:
             raise UsageError(
                 f"{output.directory} has no embeddings: label again without --no_embeddings, with a module that has "
                 "features"
@@ -62,13 +62,13 @@ def base_of(outputs: Sequence[Output]) -> BaseOutput:
             )
     metadata = newest.manifest["metadata"]
     return BaseOutput(
-        fingerprint=metadata[schema.MODULE_FINGERPRINT],
-        handle=metadata[schema.MODULE_HANDLE],
+        fingerprint=metadata[metadata_keys.MODULE_FINGERPRINT],
+        handle=metadata[metadata_keys.MODULE_HANDLE],
         features_of=str((newest.manifest.get("module") or {}).get("features_of") or ""),
-        features_id=metadata.get(schema.FEATURES_ID, ""),
-        embedding_dim=int(metadata[schema.EMBEDDING_DIM]),
-        normalized=metadata.get(schema.EMBEDDING_NORMALIZED) == "true",
-        preprocessing=json.loads(metadata[schema.PREPROCESSING]),
+        features_id=metadata.get(metadata_keys.FEATURES_ID, ""),
+        embedding_dim=int(metadata[metadata_keys.EMBEDDING_DIM]),
+        normalized=metadata.get(metadata_keys.EMBEDDING_NORMALIZED) == "true",
+        preprocessing=json.loads(metadata[metadata_keys.PREPROCESSING]),
         options=newest.manifest["options"],
     )
 
@@ -76,8 +76,8 @@ def base_of(outputs: Sequence[Output]) -> BaseOutput:
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """The first difference between the embeddings of two manifests; empty if they are comparable."""
     mine, theirs = one["metadata"], other["metadata"]
-    if schema.FEATURES_ID in mine and schema.FEATURES_ID in theirs:
-        if mine[schema.FEATURES_ID] == theirs[schema.FEATURES_ID]:
+    if metadata_keys.FEATURES_ID in mine and metadata_keys.FEATURES_ID in theirs:
+        if mine[metadata_keys.FEATURES_ID] == theirs[metadata_keys.FEATURES_ID]:
             return ""
     elif _facts(one) == _facts(other):
         return ""
@@ -89,11 +89,11 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 def _facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
     metadata = manifest["metadata"]
-    preprocessing = json.loads(metadata[schema.PREPROCESSING])
+    preprocessing = json.loads(metadata[metadata_keys.PREPROCESSING])
     preprocessing.pop("scores", None)
     return {
-        "module": metadata[schema.MODULE_FINGERPRINT],
-        "embedding_dim": metadata.get(schema.EMBEDDING_DIM),
+        "module": metadata[metadata_keys.MODULE_FINGERPRINT],
+        "embedding_dim": metadata.get(metadata_keys.EMBEDDING_DIM),
         "features_output": manifest["options"].get("features_output"),
         **preprocessing,
     }

@@ -7,7 +7,7 @@ import pytest
 from beamlabel.pipeline.earlier.chosen_outputs import ChosenOutputs
 from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.transforms.output_spec import features_id_of
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 
 BASE = "f" * 64
 DEFAULT = f"{BASE}:image_feature_vector:default"
@@ -20,13 +20,13 @@ def wanted(of=DEFAULT, dimension=8, **preprocessing):
 
 def metadata(told=None, **changes):
     made = {
-        schema.SCHEMA_VERSION: "2",
-        schema.MODULE_FINGERPRINT: BASE,
-        schema.EMBEDDING_DIM: "8",
-        schema.PREPROCESSING: json.dumps(PREPROCESSING, sort_keys=True),
+        metadata_keys.SCHEMA_VERSION: "2",
+        metadata_keys.MODULE_FINGERPRINT: BASE,
+        metadata_keys.EMBEDDING_DIM: "8",
+        metadata_keys.PREPROCESSING: json.dumps(PREPROCESSING, sort_keys=True),
         **changes,
     }
-    return made if told is None else {**made, schema.FEATURES_ID: told}
+    return made if told is None else {**made, metadata_keys.FEATURES_ID: told}
 
 
 def manifest(kind="tf1_hub", **options):
@@ -37,7 +37,9 @@ def test_the_metadata_tell():
     assert wanted().are_of(metadata(wanted().features_id), None)
     assert not wanted().are_of(metadata("0" * 64), manifest())
     assert not wanted(dimension=9).are_of(metadata(wanted().features_id), manifest())
-    assert not wanted().are_of(metadata(wanted().features_id, **{schema.SCHEMA_VERSION: "1"}), manifest())
+    assert not wanted().are_of(
+        metadata(wanted().features_id, **{metadata_keys.SCHEMA_VERSION: "1"}), manifest()
+    )
 
 
 def test_scores_decide_no_features_and_all_else_does():
@@ -68,8 +70,8 @@ def test_of_earlier_versions_only_what_is_sure(name, told, kind, is_sure):
 
 def test_without_a_manifest_nothing_is_sure_of_earlier_versions():
     assert not wanted().are_of(metadata(), None)
-    assert not wanted().are_of(metadata(**{schema.MODULE_FINGERPRINT: "e" * 64}), manifest())
-    assert not wanted().are_of(metadata(**{schema.PREPROCESSING: "{"}), manifest())
+    assert not wanted().are_of(metadata(**{metadata_keys.MODULE_FINGERPRINT: "e" * 64}), manifest())
+    assert not wanted().are_of(metadata(**{metadata_keys.PREPROCESSING: "{"}), manifest())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.job.settings import named_input
 from beamlabel.pipeline.options.job_options import InputOptions
-from beamlabel.transforms.rows.schema import PREPROCESSING_ID, OutputSpec
+from beamlabel.transforms.rows.metadata_keys import PREPROCESSING_ID
+from beamlabel.transforms.rows.schema import OutputSpec
 
 VERSIONS = {"beamlabel": "1", "opencv-python-headless": "2", "pillow": "3", "simplejpeg": "4", "numpy": "5"}
 WANTED = Wanted(

@@ -18,7 +18,7 @@ from beamlabel.pipeline.job import plan as planning
 from beamlabel.pipeline.options.command_table import COMMANDS
 from beamlabel.transforms import storage
 from beamlabel.transforms.loading import fetch as fetching
-from beamlabel.transforms.rows.schema import FEATURES_ID
+from beamlabel.transforms.rows.metadata_keys import FEATURES_ID
 from support.jobs import TINY, TINY_FEATURES, label, photos, read_examples, uri_list
 from support.nights import at_a_later_time
 from support.own_modules import NAMES, save_own

@@ -22,7 +22,7 @@ from beamlabel.transforms.inference.top_k import scores_of
 from beamlabel.transforms.module.compile import CompileOptions, compiled
 from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.module_artifact import artifact_of
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows import metadata_keys
 from beamlabel.transforms.storage.host_cache import cache_dir
 from support.collect import Collect
 from support.jobs import TINY, label, photos, uri_list
@@ -62,8 +62,8 @@ def test_rows_of_base_and_own_module_have_the_same_features(own, jobs):
     base, mine, _ = jobs
     assert base.code == mine.code == 0
     one, other = base.manifest["metadata"], mine.manifest["metadata"]
-    assert one[schema.FEATURES_ID] == other[schema.FEATURES_ID]
-    assert one[schema.MODULE_FINGERPRINT] != other[schema.MODULE_FINGERPRINT]
+    assert one[metadata_keys.FEATURES_ID] == other[metadata_keys.FEATURES_ID]
+    assert one[metadata_keys.MODULE_FINGERPRINT] != other[metadata_keys.MODULE_FINGERPRINT]
     left, right = (np.array([row["embedding"] for row in job.rows], np.float32) for job in (base, mine))
     np.testing.assert_allclose(left, right, rtol=0, atol=1e-6 * np.abs(left).max())
     # Labels from the assets, and scores by softmax of the head's logits.

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from beamlabel.transforms.rows.metadata_keys import MODULE_HANDLE
 from beamlabel.transforms.rows.record_batch import to_record_batch
-from beamlabel.transforms.rows.schema import MODULE_HANDLE, OWN_COLUMNS, OutputSpec, arrow_schema, check_kept
+from beamlabel.transforms.rows.schema import OWN_COLUMNS, OutputSpec, arrow_schema, check_kept
 from support.outputs import DIM, FULL, KEPT, PLAIN, TOP_K, prediction
 
 
