@@ -26,7 +26,7 @@ _BATCH_ROWS = 65536
 _LOOKED_AT_BYTES = 1 << 16
 _IS_DATA = re.compile(r"(?i).*://.*|/.*|.*\.(jpe?g|png|gif|webp|bmp|tiff?|avif|heic)$")
 # Excel's line that sets the delimiter.
-_SEP = re.compile(rb'"?sep=(.)"?\r?\n', re.IGNORECASE)
+_SEP = re.compile(rb'"?sep=([^"\r])"?\r?\n', re.IGNORECASE)
 
 
 class TruthRecord(NamedTuple):

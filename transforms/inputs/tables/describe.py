@@ -19,7 +19,7 @@ HEAD_BYTES = 1 << 18
 DELIMITERS = ",;\t|"
 _LOOKED_AT = 1000
 # Excel's own way to declare the delimiter.
-_SEP = re.compile(rb'"?sep=(.)"?\r?\n', re.IGNORECASE)
+_SEP = re.compile(rb'"?sep=([^"\r])"?\r?\n', re.IGNORECASE)
 _DATA = re.compile(
     r"\s*[-+]?[0-9][0-9.,:eE/ -]*\s*|.*://.*|/.*|.*\.(jpe?g|png|gif|webp|bmp|tiff?|avif|heic)(\?.*)?",
     re.IGNORECASE | re.DOTALL,

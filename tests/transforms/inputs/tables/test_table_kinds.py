@@ -151,6 +151,7 @@ def test_headers(tmp_path, text, arguments, rows):
         ("a;b,c;d\n1;2,3;4\n", (), "sep=;"),
         ('"a,b\n', (), "first line"),
         ("1,cat\n", ("--uri_column", "1"), "--uri_column 1"),
+        ('sep="\nuri"x\na.jpg"1\n', ("--keep_columns", "x"), "x.csv"),
     ],
 )
 def test_an_unsure_match_is_refused(tmp_path, text, arguments, message):
