@@ -62,11 +62,13 @@ def _marked(word: str, cleaned: str) -> str:
         return word
     if len(word) > _MARKED_CHARACTERS:
         return cleaned + _HIDDEN
-    changes = SequenceMatcher(None, word, cleaned, autojunk=False).get_opcodes()
-    return "".join(
-        cleaned[start:end] + (_HIDDEN if kind in ("delete", "replace") else "")
-        for kind, _, _, start, end in changes
-    )
+    marked = ""
+    for kind, begin, stop, start, end in SequenceMatcher(None, word, cleaned, autojunk=False).get_opcodes():
+        marked += cleaned[start:end]
+        if kind in ("delete", "replace"):
+            separator = word[begin] if begin < stop and word[begin] in "?&;#" else ""
+            marked += separator + _HIDDEN
+    return marked
 
 
 def _names(argv: Sequence[str]) -> set[str]:
