@@ -235,7 +235,7 @@ def test_findings_with_nothing_in_them_have_a_page(opened, width):
         "return [...document.querySelectorAll(arguments[0])].some((e) => e.checkVisibility())",
         ", ".join(hidden),
     )
-    assert "no test image" in shown.run("return document.querySelector('#accuracy').textContent")
+    assert "unknown" in shown.run("return document.querySelector('#accuracy').textContent")
 
 
 def test_ten_thousand_classes_open(opened):
