@@ -153,5 +153,5 @@ def test_examples_that_cannot_be_read_do_not_fail_a_run(monkeypatch, told, fault
         "output": "/o", "failed_by_reason": {"not_found": 1}, "skipped_by_reason": {},
         "files": [{"name": "failures-r-00000.jsonl", "kind": "failures", "rows": 1}],
     }  # fmt: skip
-    outcome._tell_reasons(manifest)
+    outcome._tell_reasons(manifest, None)
     assert told() == ["Failed: not_found 1"]
