@@ -169,7 +169,7 @@ def test_the_command_that_resumes_holds_no_secrets():
     told = resume_command(argv, "2026-01-31")
     assert "s3cret" not in told
     assert told == (
-        "beamlabel --input https://...example.org/l... --http_header Authorization=... X=... "
+        "beamlabel --input 'https://...example.org/l?...' --http_header Authorization=... X=... "
         "--s3_secret_access_key=... --s3_access_key_id ... --azure_connection_string ... --output 'out/{date}' "
         "--report --run_date 2026-01-31 --if_exists resume"
     )
