@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 _SHOWN_CHARACTERS = 60
-# Far more than we write, and far fewer than Python's recursion limit, which whatever walks through a value has.
+# Far more levels than we write, and far fewer than Python's recursion limit.
 _LEVELS = 50
 # The end of the year 9999, the latest date that can be represented.
 _LAST_SECOND = 253_402_300_799

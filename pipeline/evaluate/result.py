@@ -14,7 +14,7 @@ import pyarrow as pa
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.manifest import absolute_output, require_manifest
-from beamlabel.pipeline.output.own_json import FAILURE
+from beamlabel.pipeline.output.own_json import DAMAGE, FAILURE
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.rows import metadata_keys, schema, tf_examples
@@ -63,7 +63,7 @@ class Result:
         """Yields the path of a file of the output; errors in the block are reported with its name."""
         try:
             yield below(self.output, name)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, *DAMAGE) as error:
             raise UsageError(
                 f"OUTPUT {self.output!r}: {name} cannot be read: {error}; run beamlabel verify"
             ) from error

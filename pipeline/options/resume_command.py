@@ -63,11 +63,10 @@ def _marked(word: str, cleaned: str) -> str:
     if len(word) > _MARKED_CHARACTERS:
         return cleaned + _HIDDEN
     marked = ""
-    for kind, begin, stop, start, end in SequenceMatcher(None, word, cleaned, autojunk=False).get_opcodes():
+    for kind, begin, _, start, end in SequenceMatcher(None, word, cleaned, autojunk=False).get_opcodes():
         marked += cleaned[start:end]
         if kind in ("delete", "replace"):
-            separator = word[begin] if begin < stop and word[begin] in "?&;#" else ""
-            marked += separator + _HIDDEN
+            marked += (word[begin] if word[begin] in "?&;#" else "") + _HIDDEN
     return marked
 
 

@@ -33,8 +33,8 @@ from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.worker import metrics as names
 
 _Row = TypeVar("_Row")
-# What readers raise for values of wrong types, and pyarrow for damaged files.
-_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
+# Errors of readers for values of wrong types, and of pyarrow for damaged files.
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class DamagedError(UsageError, ValueError):
@@ -214,7 +214,7 @@ def reading(path: str) -> Iterator[None]:
         if not is_user_error(error):
             raise
         raise DamagedError(f"{path} cannot be read: {error}") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DamagedError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 

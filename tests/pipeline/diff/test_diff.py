@@ -46,17 +46,12 @@ class Changed:
         self.b = self.run("b")
         relabeled(self.b.output, [str(path) for path in self.photos[10:14]])
 
+    def source(self) -> tuple[object, ...]:
+        return "--input", self.directory / "photos/*.png", "--input_format", "images", "--max_error_rate", "1"
+
     def run(self, output: str) -> FinishedJob:
-        source = (
-            "--input",
-            self.directory / "photos/*.png",
-            "--input_format",
-            "images",
-            "--max_error_rate",
-            "1",
-        )
         named = ("--labels", self.directory / "names.txt", "--shard_rows", 64, "--report")
-        job = label(self.directory / output, *source, *named)
+        job = label(self.directory / output, *self.source(), *named)
         assert job.code == 0
         return job
 
@@ -222,16 +217,8 @@ def test_nights_are_compared_by_their_newest_rows(changed, tmp_path):
 
 
 def test_tfrecords_and_parquet(changed, tmp_path):
-    source = (
-        "--input",
-        changed.directory / "photos/*.png",
-        "--input_format",
-        "images",
-        "--max_error_rate",
-        "1",
-    )
     named = ("--labels", changed.directory / "names.txt", "--output_format", "tfrecord")
-    job = label(tmp_path / "out", *source, *named)
+    job = label(tmp_path / "out", *changed.source(), *named)
     found = compare(str(job.output), str(changed.b.output), examples=3)
     assert found["images"]["in_both"] == 43 and not found["images"]["added"]
     assert found["labels"]["relabeled"] == 4
@@ -239,15 +226,7 @@ def test_tfrecords_and_parquet(changed, tmp_path):
 
 
 def test_embeddings_of_another_space_are_not_compared(changed, tmp_path):
-    source = (
-        "--input",
-        changed.directory / "photos/*.png",
-        "--input_format",
-        "images",
-        "--max_error_rate",
-        "1",
-    )
-    job = label(tmp_path / "out", *source, module=TINY_FEATURES)
+    job = label(tmp_path / "out", *changed.source(), module=TINY_FEATURES)
     found = compare(str(changed.b.output), str(job.output), examples=3)
     assert found["embedding_drift"]["comparable"] is False
     assert found["label_drift"] is None and found["labels"]["compared"] == 40
