@@ -5,6 +5,7 @@ There is one server of each kind for the session. Each test gets it empty, with 
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import uuid
@@ -232,6 +233,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
 # Files whose tests need Flink. One process runs them all, and first, so that one cluster serves them.
 _WITH_FLINK = (
     "test_flink.py",
+    "test_flink_faults.py",
     "test_flink_kills.py",
     "test_flink_pool.py",
     "test_pipelines_docs.py",
@@ -249,15 +251,22 @@ _SLOW = (
     "tests/pipeline/report",
     "tests/pipeline/runners",
     "tests/project",
+    "tests/pipeline/options/test_cli.py",
+    "tests/pipeline/job/test_archives.py",
     "tests/pipeline/job/test_faults.py",
     "tests/pipeline/job/test_incremental.py",
+    "tests/pipeline/job/test_inference_timeout.py",
     "tests/pipeline/job/test_job_fake_gcs.py",
+    "tests/pipeline/job/test_job_gcs.py",
     "tests/pipeline/job/test_job_azure.py",
     "tests/pipeline/job/test_job_s3.py",
     "tests/pipeline/job/test_kept_values.py",
     "tests/pipeline/job/test_progress.py",
+    "tests/pipeline/job/test_relabeled_nights.py",
     "tests/pipeline/job/test_resume.py",
+    "tests/pipeline/job/test_soak.py",
     "tests/transforms/decoding/test_fidelity.py",
+    "tests/transforms/inputs/parquet/test_attacks.py",
     "tests/transforms/module",
     "tests/transforms/test_beam_yaml.py",
     "tests/transforms/test_dataframes.py",
@@ -275,6 +284,8 @@ _SLOW = (
 
 @pytest.hookimpl(tryfirst=True)  # before pytest applies -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get("BEAMLABEL_TESTS_LONG"):
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
     for item in items:
         if str(item.path.relative_to(ROOT)).startswith(_SLOW):
             item.add_marker(pytest.mark.slow)

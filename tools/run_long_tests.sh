@@ -4,7 +4,9 @@
 # run_tests.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-BEAMLABEL_TESTS_LONG=1 .venv/bin/python -m pytest tests/pipeline/job/test_secrets.py
+export BEAMLABEL_TESTS_LONG=1
+.venv/bin/python -m pytest -m long
+.venv/bin/python -m pytest tests/pipeline/job/test_secrets.py
 .venv/bin/python benchmarks/kills.py --kills 25
 .venv/bin/python benchmarks/soak.py
 .venv/bin/python benchmarks/flink_kills.py --kills 20

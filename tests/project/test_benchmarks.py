@@ -287,6 +287,7 @@ def test_a_report_of_nothing_that_ran(tmp_path: Path) -> None:
 
 
 @needs_sample
+@pytest.mark.long
 def test_the_command_runs(tmp_path: Path) -> None:
     """A real run: the hand-written script and beamlabel, with a few photographs and a small module."""
     pytest.importorskip("tensorflow")

@@ -176,6 +176,7 @@ class _Smtp(socketserver.StreamRequestHandler):
             self.wfile.write(b"221 bye\r\n" if line.upper().startswith(b"QUIT") else b"250 fine\r\n")
 
 
+@pytest.mark.long
 def test_a_bad_night_is_not_tried_again_and_a_mail_tells(airflow, standin):
     airflow.write(standin)
     Path(f"{standin}.log").unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from support.paths import ROOT
@@ -47,6 +48,7 @@ def test_every_script_is_clean():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.long
 def test_a_broken_link_and_a_misspelled_word_are_found(tmp_path):
     page = tmp_path / "page.md"
     for text, clean in (

@@ -50,6 +50,7 @@ def place(tmp_path_factory):
     return directory
 
 
+@pytest.mark.long
 def test_the_loop(place):
     """Runs each command with bash in the page's order, then checks the page's statements."""
     assert len(CLASSES) == 3 and len(COMMANDS) == 9

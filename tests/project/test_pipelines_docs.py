@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -120,8 +121,16 @@ CHECKS: dict[str, Callable[[Path], None]] = {
 }
 
 
-# The notebook's program brings its runner.
-ON_ANY_RUNNER = [name for name in CHECKS if name != "table"]
+# The notebook's program brings its runner. The others run on two runners: in memory, and on one of these; the long
+# tests run them on all three.
+ON_FLINK = ("labels", "counts")
+ON_PRISM = tuple(name for name in CHECKS if name not in (*ON_FLINK, "table"))
+
+
+def on_any_runner(short: Container[str]) -> list[Any]:
+    return [
+        pytest.param(name, marks=() if name in short else pytest.mark.long) for name in (*ON_PRISM, *ON_FLINK)
+    ]
 
 
 def furnish(directory: Path) -> None:
@@ -185,14 +194,14 @@ def test_beam_yaml(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ON_ANY_RUNNER)
+@pytest.mark.parametrize("name", on_any_runner(ON_PRISM))
 def test_on_prism(name: str, tmp_path: Path) -> None:
     if not PRISM.exists():
         needs.lacking("no Prism; tools/setup_prism.sh builds it if Go is installed")
     run(name, tmp_path, "--runner=PrismRunner", f"--prism_location={PRISM}")
 
 
-@pytest.mark.parametrize("name", ON_ANY_RUNNER)
+@pytest.mark.parametrize("name", on_any_runner(ON_FLINK))
 def test_on_flink(name: str, flink_cluster: FlinkCluster, tmp_path: Path) -> None:
     # LOOPBACK, since the programs' paths are relative to their working directory.
     options = ["--runner=PortableRunner", f"--job_endpoint={flink_cluster.job_endpoint}", "--parallelism=1"]

@@ -141,11 +141,12 @@ class FaultyServer(Running):
 
     Attributes:
       requests: The number of requests so far.
+      allowed: The number of requests that are answered.
     """
 
     def __init__(self, contents: Mapping[str, bytes]) -> None:
         self.requests = 0
-        self._allowed: float = math.inf
+        self.allowed: float = math.inf
         self._asked: set[str] = set()
         self._lock = threading.Condition()
         server = self
@@ -164,7 +165,7 @@ class FaultyServer(Running):
     def allow(self, requests: float) -> None:
         """Answers this number of requests; later ones wait until more are allowed."""
         with self._lock:
-            self._allowed = requests
+            self.allowed = requests
             self._lock.notify_all()
 
     def _is_first(self, path: str) -> bool:
@@ -173,7 +174,7 @@ class FaultyServer(Running):
             number = self.requests
             is_first = path not in self._asked
             self._asked.add(path)
-            self._lock.wait_for(lambda: number <= self._allowed)
+            self._lock.wait_for(lambda: number <= self.allowed)
         return is_first
 
     def _answer(self, handler: Handler, answer: str, body: bytes) -> None:

@@ -92,6 +92,7 @@ def test_from_csv_to_parquet_by_the_command(images, tmp_path):
     assert_labeled(tmp_path, images)
 
 
+@pytest.mark.long
 def test_outputs_have_names_without_error_handling(images, tmp_path):
     main.run([f"--yaml_pipeline={pipeline(images, tmp_path)}"])
     assert_labeled(tmp_path, images)

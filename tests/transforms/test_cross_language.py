@@ -184,6 +184,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.long
 def test_java_rows_keep_their_fields(prism, service, uris, tmp_path):
     here = label(tmp_path / "here", "--input", uris, "--max_error_rate", 1)
     job = run_java(tmp_path / "java", uris, "--customers=true", service=service, prism=prism, module=TINY)

@@ -10,6 +10,7 @@ from typing import Any
 
 from beamlabel.transforms.extras.install import install_extra
 from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.worker.keras_extras import without_keras_extras
 from beamlabel.transforms.worker.native_stderr import without_native_lines
 
 
@@ -22,7 +23,7 @@ def tensorflow() -> Any:
     # 3, not 2: TensorFlow logs a missing GPU as an error. Errors that matter here are exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "tensorflow" not in sys.modules:
-        with suppress(ImportError), without_native_lines():
+        with suppress(ImportError), without_native_lines(), without_keras_extras():
             import tensorflow  # noqa: F401
     try:
         import tensorflow as tf

@@ -119,9 +119,11 @@ def _configure(told: dict[str, Any]) -> None:
     from beamlabel.transforms.secrets.logs import get_logger, make_public
     from beamlabel.transforms.storage import beam_setup
     from beamlabel.transforms.storage.billing import set_billing_project
+    from beamlabel.transforms.worker.keras_extras import leave_out_keras_extras
     from beamlabel.transforms.worker.native_stderr import leave_native_lines
 
     make_public()
+    leave_out_keras_extras()
     leave_native_lines()
     get_logger("beamlabel").setLevel(logging.INFO)
     beam_setup.configure(told["storage"])

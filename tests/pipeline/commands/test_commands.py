@@ -77,13 +77,13 @@ def test_a_broken_job_ends_with_3(gcs):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_command(gcs, sent):
-    gcs.server.delay(20)
+    gcs.server.delay(600)
     argv = [sys.executable, "-m", "beamlabel", "fetch", TINY, gcs.uri("tiny")]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     while not gcs.server.count() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(sent)
-    _, stderr = process.communicate(timeout=15)
+    _, stderr = process.communicate(timeout=60)
     gcs.server.delay(0)
     assert process.returncode == 128 + sent, stderr
     assert "Traceback" not in stderr

@@ -112,6 +112,7 @@ def test_the_reason_against_litert_is_reported(inspect, tmp_path):
     assert again["notes"] == found["notes"], "also when it comes from the cache"
 
 
+@pytest.mark.long
 def test_keras_exports_and_the_demo(inspect, tmp_path):
     from support.tf_modules import keras_classifier
 

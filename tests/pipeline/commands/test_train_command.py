@@ -108,6 +108,7 @@ def test_relabeling_is_labeling_anew(directory, labels, mine, tmp_path):
     assert night.manifest["rows"]["skipped"] == len(there.rows)
 
 
+@pytest.mark.long
 def test_the_same_from_other_shards_and_from_tfrecords(directory, labels, mine, tmp_path):
     """The order, number and format of the shards change no bit of the module."""
     listing = tmp_path / "list.txt"
@@ -202,6 +203,7 @@ def test_embeddings_that_cannot_be_used(directory, labels, tmp_path):
     assert there.manifest["rows"]["predicted"] == len(CLASSES) * EACH + 1
 
 
+@pytest.mark.long
 def test_several_classes_an_image(labels, tmp_path):
     rows = labels.rows
     sets = [["odd"] * (len(one["uri"]) % 2) + [one["uri"].split("/")[-2]] for one in rows]

@@ -114,6 +114,7 @@ def test_its_labels_are_those_of_the_training(tuned, tmp_path):
     assert "litert" in json.dumps(job.manifest)
 
 
+@pytest.mark.long
 def test_a_killed_training_ends_as_an_unbroken_one(tuned, labels, tmp_path):
     output = tmp_path / "killed"
     # Another test's job may have set them in this process, and sums depend on the number of threads.
@@ -138,6 +139,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(tuned, labels, tmp_path):
     assert resolve(str(output)).fingerprint == resolve(str(tuned[0])).fingerprint
 
 
+@pytest.mark.long
 def test_an_interrupted_training_keeps_the_best_so_far(labels, tmp_path, monkeypatch):
     real = Workplace.save
 

@@ -85,6 +85,7 @@ def same(job, whole):
     return True
 
 
+@pytest.mark.long
 def test_a_week_of_heads(tmp_path, heads, first):
     base, paths = first
     more = photos(tmp_path / "more", 10)[8:]

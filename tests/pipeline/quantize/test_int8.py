@@ -155,6 +155,7 @@ def test_the_same_images_make_the_same_bytes(tmp_path):
     assert models[0] == models[1]
 
 
+@pytest.mark.long
 def test_inspect_shows_them_side_by_side(uris, counted, capsys):
     arguments = ["--precisions", "--input", str(uris), "--calibration_images", str(CALIBRATION)]
     assert main([TINY_FEATURES, "--json", *arguments]) == 0

@@ -79,6 +79,7 @@ def test_relative_paths_mean_the_launch_directory(
     check_both_worked(flink_cluster, job)
 
 
+@pytest.mark.long
 def test_a_job_server_that_runs_already(
     flink_cluster: FlinkCluster, directory: Path, expected: FinishedJob, tmp_path: Path
 ) -> None:
@@ -103,7 +104,11 @@ def slow_images(http_server: FileServer, directory: Path, tmp_path: Path) -> lis
 
 
 @pytest.mark.parametrize(
-    ("runner", "number"), [("FlinkRunner", signal.SIGINT), ("PortableRunner", signal.SIGTERM)]
+    ("runner", "number"),
+    [
+        pytest.param("FlinkRunner", signal.SIGINT, marks=pytest.mark.long),
+        ("PortableRunner", signal.SIGTERM),
+    ],
 )
 def test_a_signal_cancels_the_job_on_flink(
     runner: str,
@@ -180,6 +185,7 @@ def test_what_was_typed_stays(flink_cluster: FlinkCluster) -> None:
     assert added("--sdk_container_image=registry.example/beamlabel:1")[4:] == []
 
 
+@pytest.mark.long
 def test_mistakes_are_reported_before_the_submission(
     flink_cluster: FlinkCluster, directory: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from support.small_disk import SmallDisk
 IMAGES = 200
 
 
+@pytest.mark.long
 def test_a_module_that_hangs_in_native_code(
     flink_cluster: FlinkCluster, http_server: FileServer, tmp_path: Path
 ) -> None:
@@ -32,6 +33,7 @@ def test_a_module_that_hangs_in_native_code(
     assert outcome.restarts >= 2
 
 
+@pytest.mark.long
 def test_a_full_disk_fails_the_run_and_a_resume_completes_it(
     flink_cluster: FlinkCluster, http_server: FileServer, tmp_path: Path
 ) -> None:

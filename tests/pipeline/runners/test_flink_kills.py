@@ -13,7 +13,7 @@ import pytest
 
 from support.flink_cluster import FlinkCluster, Launcher, wait_for
 from support.jobs import TINY, photos, uri_list
-from support.kill_jobs import UNIT_ROWS, VICTIMS, KillJob, run_and_kill
+from support.kill_jobs import TASK_MANAGER, UNIT_ROWS, VICTIMS, KillJob, run_and_kill
 from support.servers import FileServer
 from support.staged import staged_files
 
@@ -32,7 +32,13 @@ def kill_job(http_server: FileServer, tmp_path: Path) -> KillJob:
 MOMENTS = [random.Random(victim).uniform(0.2, 0.95) for victim in VICTIMS]
 
 
-@pytest.mark.parametrize(("victim", "moment"), zip(VICTIMS, MOMENTS, strict=True))
+@pytest.mark.parametrize(
+    ("victim", "moment"),
+    [
+        pytest.param(victim, moment, marks=() if victim == TASK_MANAGER else pytest.mark.long)
+        for victim, moment in zip(VICTIMS, MOMENTS, strict=True)
+    ],
+)
 def test_a_kill_costs_the_units_in_flight(
     victim: str, moment: float, flink_cluster: FlinkCluster, kill_job: KillJob, tmp_path: Path
 ) -> None:
@@ -42,6 +48,7 @@ def test_a_kill_costs_the_units_in_flight(
     assert outcome.images_again <= IN_FLIGHT, "staged units were computed again"
 
 
+@pytest.mark.long
 def test_who_commits_is_killed_and_who_publishes(
     flink_cluster: FlinkCluster, kill_job: KillJob, tmp_path: Path
 ) -> None:
@@ -118,6 +125,7 @@ def limited(tmp_path: Path, flink_cluster: FlinkCluster) -> Iterator[Limited]:
     group.close()
 
 
+@pytest.mark.long
 def test_a_worker_killed_for_memory_is_started_again(
     flink_cluster: FlinkCluster, kill_job: KillJob, limited: Limited, tmp_path: Path
 ) -> None:
@@ -144,6 +152,7 @@ def test_a_worker_killed_for_memory_is_started_again(
     assert flink_cluster.restarts(job) >= 1
 
 
+@pytest.mark.long
 def test_a_job_whose_workers_have_too_little_memory_says_so(
     flink_cluster: FlinkCluster, limited: Limited, tmp_path: Path
 ) -> None:

@@ -153,6 +153,7 @@ def flink(tmp_path):
     cluster.close()
 
 
+@pytest.mark.long
 def test_a_worker_of_the_pool_is_killed_under_flink(flink, pool, tmp_path):
     """The boot program restarts the worker, Flink restarts the stage, and each row comes once."""
     directory = photos(tmp_path / "photos", 400)[0].parent

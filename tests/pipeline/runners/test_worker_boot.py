@@ -104,7 +104,7 @@ def test_a_worker_connects_under_its_id_and_ends_with_its_runner(runner: Runner)
     assert runner.connected.wait(60)
     assert runner.workers == ["7-1", "7-1"]
     runner.hang_up.set()
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     assert any("Python sdk harness starting" in line for line in runner.logged)
     assert any("job_name" in line for line in runner.logged), "the job's options did not arrive"
 
@@ -113,7 +113,7 @@ def test_sigterm_ends_a_worker(runner: Runner) -> None:
     worker = subprocess.Popen([*BOOT, *arguments(runner)])
     assert runner.connected.wait(60)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == -signal.SIGTERM
+    assert worker.wait(60) == -signal.SIGTERM
 
 
 def test_a_worker_dies_with_its_parent(runner: Runner, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_worker_dies_with_its_parent(runner: Runner, tmp_path: Path) -> None:
     os.kill(worker, 0)
     parent.kill()
     parent.wait()
-    wait_for(lambda: not _runs(worker), 20, "the end of an orphan")
+    wait_for(lambda: not _runs(worker), 60, "the end of an orphan")
 
 
 def _runs(process: int) -> bool:
@@ -148,7 +148,7 @@ def test_packages_that_nobody_installs_are_refused(runner: Runner) -> None:
     done = subprocess.run([*BOOT, *arguments(runner)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "the job brings workflow.tar.gz" in done.stderr
-    wait_for(lambda: any("leave out --setup_file" in line for line in runner.logged), 10, "the log")
+    wait_for(lambda: any("leave out --setup_file" in line for line in runner.logged), 60, "the log")
     assert not runner.connected.is_set()
 
 

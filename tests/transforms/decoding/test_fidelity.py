@@ -70,6 +70,7 @@ def reference(tmp_path_factory):
     return call
 
 
+@pytest.mark.long
 def test_top_1_agrees_on_photographs(tmp_path, reference):
     paths = crops(tmp_path / "crops", CROPS)
     job = label(tmp_path / "out", "--input", uri_list(tmp_path / "l.txt", paths), module=MODULE)

@@ -247,7 +247,7 @@ def test_a_slow_host_does_not_keep_others_waiting(site: Site, other: Site, image
     asked, all_asked = [0], threading.Event()
 
     def slow(handler: BaseHTTPRequestHandler) -> None:
-        assert all_asked.wait(20)
+        assert all_asked.wait(60)
         reply(body=image)(handler)
 
     def quick(handler: BaseHTTPRequestHandler) -> None:
@@ -268,7 +268,7 @@ def test_redirects_to_a_slow_host_keep_no_thread(image: bytes) -> None:
         asked, all_asked = [0], threading.Event()
 
         def late(handler: BaseHTTPRequestHandler) -> None:
-            assert all_asked.wait(20)
+            assert all_asked.wait(60)
             reply(body=image)(handler)
 
         def count(handler: BaseHTTPRequestHandler) -> None:
@@ -292,7 +292,7 @@ def test_bundles_that_are_given_up_leave_the_hosts_to_others(site: Site, image: 
     go_on = threading.Event()
 
     def late(handler: BaseHTTPRequestHandler) -> None:
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         reply(body=image)(handler)
 
     refs = [ImageRef(uri, uri, uri) for uri in (site.on(f"/{number}.png", late) for number in range(6))]

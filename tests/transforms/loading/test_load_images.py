@@ -95,7 +95,7 @@ def test_nobody_waits_behind_a_slow_image(slow_site):
     answered, many = itertools.count(1), threading.Event()
 
     def late(handler):
-        assert many.wait(30)
+        assert many.wait(60)
         answer(handler)
 
     def count(handler):
@@ -186,7 +186,7 @@ def test_fetching_pauses_while_too_much_waits_to_be_decoded():
     waiting.join(0.05)
     assert waiting.is_alive()
     backlog.change(-1)
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 
@@ -239,7 +239,7 @@ def test_the_number_of_decoded_images_that_wait_is_bounded(tmp_path, monkeypatch
     step.start_bundle()
     for path in photos(tmp_path, 40):
         assert not list(step.process(ImageRef(str(path), "a", str(path)), 0, GlobalWindow()))
-    assert enough.wait(30)
+    assert enough.wait(60)
     assert step._bundle._compute.run(lambda _: None, [None], urgent=False) is None  # all started work is done
     assert len(decoded) == 8
     assert len(list(step.finish_bundle())) == 40

@@ -58,7 +58,7 @@ def test_a_child_shows_other_lines_and_the_native_ones_if_it_dies(capsys, caplog
     )
     lines.close_descriptor()
     assert child.wait() == 0
-    lines._thread.join(10)
+    lines._thread.join(60)
     assert capsys.readouterr().err == "an error\nno end of line\n"
     assert [record.message for record in caplog.records] == NATIVE[:2]
     lines.replay(10)

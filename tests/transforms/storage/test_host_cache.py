@@ -313,6 +313,7 @@ def test_a_local_artifact_is_opened_in_place(own_cache, tmp_path):
         open_artifact(str(tmp_path / "module"), "0" * 64)
 
 
+@pytest.mark.long
 def test_the_job_runs_without_the_hub(gcs, tmp_path, own_cache, monkeypatch):
     """The hub's server and the launcher's cache disappear after the launch; two processes fetch one artifact."""
     hub = FileServer()

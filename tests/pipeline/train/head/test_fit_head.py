@@ -132,6 +132,7 @@ def test_wrong_truth_is_found(task):
     assert len(suspects_of(fitted.out_of_sample, rows, 7)) == 7
 
 
+@pytest.mark.long
 def test_rare_classes_weigh_more_if_asked():
     features, targets = clouds(3000, 24, 3, apart=1.6, seed=9)
     kept = (targets != 2) | (np.arange(len(targets)) % 20 == 0)

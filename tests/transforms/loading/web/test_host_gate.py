@@ -55,7 +55,7 @@ def test_alarms_come_in_the_order_of_their_times() -> None:
     now = time.monotonic()
     gate.later(now + 0.02, lambda _: (told.append("second"), done.set()))
     gate.later(now - 1, lambda _: told.append("first"))
-    assert done.wait(10)
+    assert done.wait(60)
     assert told == ["first", "second"]
 
 
