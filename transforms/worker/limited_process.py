@@ -36,8 +36,8 @@ _MOST_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
 # The factor from a deadline in CPU time to one in wall-clock time.
 _PATIENCE = 10.0
-# The longest single wait. If this process wakes so much later, it was stopped, by Ctrl-Z or in a paused container or
-# machine, and so was the child.
+# The longest time between two looks at the child. If this process looks so much later, it was stopped, by Ctrl-Z or in
+# a paused container or machine, and so was the child.
 _LOOK_SECONDS, _OVERSLEPT_SECONDS = 1.0, 5.0
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -139,9 +139,8 @@ class LimitedProcess:
         if kind == WAITS:
             begin = time.monotonic()
             held.enter_context(lock)
-            waited = time.monotonic() - begin
-            self._until += waited
-            self._last += waited
+            self._looked = time.monotonic()
+            self._extend(self._looked - begin)
             self._write(memoryview(HEAD.pack(GO, 0)))
             kind, length = self._head()
         if kind not in (ANSWER, PART) or length > _MOST_BYTES:
@@ -209,6 +208,7 @@ class LimitedProcess:
     def _begin(self, seconds: float) -> None:
         """Starts the deadline."""
         now, used = time.monotonic(), _cpu_seconds(self.pid)
+        self._looked = now
         self._until: float = now + seconds
         self._last: float = now + seconds * _PATIENCE
         self._cpu_until = None if used is None else used + seconds
@@ -221,19 +221,23 @@ class LimitedProcess:
         used = _cpu_seconds(self.pid)
         return 0.0 if used is None else min(self._cpu_until - used, self._last - now)
 
+    def _extend(self, seconds: float) -> None:
+        """Moves the deadline, except that of CPU time."""
+        self._until += seconds
+        self._last += seconds
+
     def _wait(self, descriptor: int, event: int) -> None:
+        now = time.monotonic()
+        overslept, self._looked = now - self._looked - _LOOK_SECONDS, now
+        if overslept > _OVERSLEPT_SECONDS:
+            self._extend(overslept)
         poll = select.poll()
         poll.register(descriptor, event)
         left = self._left()
         if left <= 0:
             self.close()
             raise OverdueError
-        begin, seconds = time.monotonic(), min(left, _LOOK_SECONDS)
-        poll.poll(seconds * 1e3)
-        overslept = time.monotonic() - begin - seconds
-        if overslept > _OVERSLEPT_SECONDS:
-            self._until += overslept
-            self._last += overslept
+        poll.poll(min(left, _LOOK_SECONDS) * 1e3)
 
     def _end(self, fault: str) -> Exception:
         """Ends a child, and returns the error: ``fault``, or the cause of its end."""

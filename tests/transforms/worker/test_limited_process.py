@@ -99,6 +99,23 @@ def test_a_child_that_is_kept_from_its_cpu_is_not_overdue(children, monkeypatch,
     assert now[0] == pytest.approx(sum(waits))
 
 
+def test_a_pause_between_two_looks_is_no_time_of_the_child(children, monkeypatch):
+    """As if the machine was paused while this process copied the request."""
+    pid = ask(children, b"")[2]
+    real, late = os.write, [0.0]
+
+    def write(descriptor, data):
+        late[0] = 1000.0
+        return real(descriptor, data)
+
+    fake = SimpleNamespace(monotonic=lambda: time.monotonic() + late[0], clock_gettime=time.clock_gettime)
+    monkeypatch.setattr(limited_process, "time", fake)
+    monkeypatch.setattr(limited_process.os, "write", write)
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(0.2, os.kill, (pid, signal.SIGCONT)).start()
+    assert ask(children, b"late", seconds=1.0)[::2] == (b"late", pid)
+
+
 @pytest.mark.parametrize(("words", "how"), [(b"crash", "SIGSEGV"), (b"exit", "exit code 3")])
 def test_a_child_that_dies_at_a_request(children, words, how):
     with pytest.raises(ProcessDiedError, match=how) as caught:
