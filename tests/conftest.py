@@ -242,7 +242,7 @@ _WITH_FLINK = (
 
 
 # Directories and files whose tests start programs, clusters or browsers, compile modules, or send many requests to
-# servers. `-m "not slow"` leaves them out; the other tests take three minutes.
+# servers. `-m "not slow"` leaves them out; the other tests take some minutes.
 _SLOW = (
     "tests/pipeline/commands",
     "tests/pipeline/demo",

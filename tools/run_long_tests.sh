@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the tests that take too long for run_tests.sh (an hour or so): kills at many moments, on this machine and on
-# Flink. Each command prints its findings and ends with 1 if a row was lost or doubled. Needs the set-up of
-# run_tests.sh.
+# Runs what takes too long for run_tests.sh (more than an hour): the long tests, and kills at many moments, on this
+# machine and on Flink. Each command prints its findings and ends with 1 if a row was lost or doubled. Needs the set-up
+# of run_tests.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export BEAMLABEL_TESTS_LONG=1

@@ -1,7 +1,7 @@
 """Leaves out the packages that Keras imports for its plots and wrappers, in processes that use neither.
 
 ``import tensorflow`` imports Keras, and Keras imports these packages if they are installed, which takes a third of the
-time. Without them, Keras behaves as in an environment in which they are not installed.
+time. Without them, Keras behaves as if they were not installed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _is_own_process = False
 
 
 class _NotInstalled:
-    """A finder of modules by which these packages are not installed."""
+    """A finder that reports these packages as not installed."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
@@ -24,14 +24,14 @@ class _NotInstalled:
 
 
 def leave_out_keras_extras() -> None:
-    """Makes ``without_keras_extras`` effective; only for a process of beamlabel's own, since users may need them."""
+    """Declares this process beamlabel's own; a user's program may need these packages."""
     global _is_own_process
     _is_own_process = True
 
 
 @contextmanager
 def without_keras_extras() -> Iterator[None]:
-    """Imports within it do not find these packages, in a process of beamlabel's own."""
+    """Hides these packages from imports, in a process of beamlabel's own."""
     if not _is_own_process:
         yield
         return

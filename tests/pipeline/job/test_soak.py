@@ -42,20 +42,20 @@ def test_faults_and_kills_lose_nothing(tmp_path, references, truth):
         tmp_path / "logs",
     )
     kills = [GROUP, WORKER]
-    server = references.server
-    server.allow(REQUESTS)
-    moments = [REQUESTS]
+    server, enough = references.server, REQUESTS
+    server.allow(enough)
 
     def due():
         """Requests wait for the kill, so that it hits in the middle."""
-        if not kills or server.requests < moments[-1]:
+        nonlocal enough
+        if not kills or server.requests < enough:
             return None
         if not staged_images(str(launches.output)):
-            # A request of each unit in work may be among those that wait.
+            # Each unit may have a request that waits: without this, none would ever be staged.
             server.allow(server.allowed + 1)
             return None
-        moments.append(server.requests + REQUESTS if len(kills) > 1 else math.inf)
-        server.allow(moments[-1])
+        enough = server.requests + REQUESTS if len(kills) > 1 else math.inf
+        server.allow(enough)
         return kills.pop()
 
     soak = Soak()
